@@ -1,0 +1,86 @@
+"""The axes along which a network can be thinned. A new axis is one more entry of `AXES`, and nothing else.
+
+An axis is a list of *sites*, each with the same number of *units* of `group` elements (rule 4). What an axis
+saves is said by `powers`: the FLOPs of a part (see `flops.parts`) fall with the share of active units to that power.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from raptr_dsl.ir.model import ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The units of one axis of one model: `sites` × `units` units of `group` elements."""
+
+    sites: int
+    units: int
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What a stage can thin out.
+
+    Attributes:
+        element, unit: what a count in a file counts, and what is on or off together (singular, for messages).
+        per_block: whether there is a site in every block, so that a block that is off idles the site as well.
+        space: the axis's units in a model of a given shape.
+        powers: for each part of the FLOP account that shrinks with this axis, the exponent.
+        laws: the sampling laws that make sense on it; None for all.
+        scales_by_gap: whether `sqrt` and `linear` look at the skipped units behind an active one (rule 29).
+    """
+
+    name: str
+    element: str
+    unit: str
+    per_block: bool
+    space: Callable[[ModelShape], Space]
+    powers: Mapping[str, int]
+    laws: frozenset[str] | None = None
+    scales_by_gap: bool = False
+
+    def units_of(self, elements: int | Fraction, shape: ModelShape) -> Fraction:
+        """Elements as units: not whole where a count is no multiple of the group."""
+        return Fraction(elements) / self.space(shape).group
+
+
+_ATTENTION = ("attention.query", "attention.key_value", "attention.scores", "attention.output")
+_FFN = ("ffn",)
+
+AXES: dict[str, Axis] = {
+    axis.name: axis
+    for axis in (
+        Axis(
+            name="depth",
+            element="block",
+            unit="block",
+            per_block=False,
+            space=lambda shape: Space(sites=1, units=shape.layers, group=1),
+            powers=dict.fromkeys(_ATTENTION + _FFN, 1),
+            scales_by_gap=True,
+        ),
+        Axis(
+            name="heads",
+            element="head",
+            unit="group of heads",
+            per_block=True,
+            space=lambda shape: Space(
+                sites=shape.layers, units=shape.kv_heads, group=shape.heads // shape.kv_heads
+            ),
+            powers=dict.fromkeys(_ATTENTION, 1),
+        ),
+        Axis(
+            name="width",
+            element="hidden unit",
+            unit="group of hidden units",
+            per_block=True,
+            space=lambda shape: Space(
+                sites=shape.layers, units=shape.ffn // shape.width_group, group=shape.width_group
+            ),
+            powers=dict.fromkeys(_FFN, 1),
+        ),
+    )
+}

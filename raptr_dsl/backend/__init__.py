@@ -1,0 +1,6 @@
+"""The contract between plans and frameworks."""
+
+from raptr_dsl.backend.protocol import Backend, Batch, Capabilities, Executed, Runner, StepResult, Trainer
+from raptr_dsl.backend.settings import TrainSettings
+
+__all__ = ["Backend", "Batch", "Capabilities", "Executed", "Runner", "StepResult", "TrainSettings", "Trainer"]

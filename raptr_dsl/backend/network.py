@@ -1,0 +1,123 @@
+"""The small transformer that every backend builds for `raptr train`: one table of parameters and constants.
+
+A pre-norm stack: `y += attention(norm(y))`, `y += ffn(norm(y))`, both inside one block, then a final norm and the
+vocabulary head. Backends read the table, so that names, initial values and decay agree to the bit.
+
+Every thinned matrix is stored unit-major, `[units, elements, hidden]`, output projections too: taking the active
+units is then taking contiguous rows, for the forward pass, the gradients and the optimizer alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.ir.model import ModelShape
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NORM_EPS = 1e-5
+"""Layer norm's epsilon (flax defaults to 1e-6, torch to 1e-5)."""
+GELU = "tanh"
+"""The form of GELU; a gated feed-forward part uses SiLU on the gate instead."""
+INIT_STD = 0.02
+"""Standard deviation of initial weights; output projections are divided by √(2·layers) (GPT-2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One tensor.
+
+    Attributes:
+        name: dotted, `blocks.3.attention.query.weight`.
+        shape: with leading axis the units of `axis` where it is thinned along one.
+        axis: the per-block axis whose units are its leading axis, or None.
+        block: the block it belongs to, or None.
+        init: how it starts. decay: whether weight decay applies (matrices only).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    init: Literal["normal", "residual", "zeros", "ones"]
+    axis: str | None = None
+    block: int | None = None
+
+    @property
+    def decay(self) -> bool:
+        return self.init in ("normal", "residual")
+
+
+def parameters(shape: ModelShape) -> tuple[Parameter, ...]:
+    """Every tensor of the transformer, in order.
+
+    With g heads a group and e hidden units a group: query and output `[kv_heads, g·head_dim, hidden]`, key and value
+    `[kv_heads, head_dim, hidden]`, up, gate and down `[ffn / e, e, hidden]`. All matrices but the head's and the
+    embeddings' are applied as `x @ Wᵀ` for inputs and `x @ W` for the two output projections.
+    """
+    hidden = shape.hidden
+    table = [
+        Parameter("embedding.weight", (shape.vocab, hidden), "normal"),
+        Parameter("position.weight", (shape.seq, hidden), "normal"),
+    ]
+    for block in range(shape.layers):
+        table += _block(shape, block)
+    table += [Parameter("norm.weight", (hidden,), "ones"), Parameter("norm.bias", (hidden,), "zeros")]
+    if not shape.tied:
+        table.append(Parameter("head.weight", (shape.vocab, hidden), "normal"))
+    return tuple(table)
+
+
+def _block(shape: ModelShape, block: int) -> list[Parameter]:
+    heads, width = AXES["heads"].space(shape), AXES["width"].space(shape)
+    groups, query = heads.units, heads.group * shape.head_dim
+    prefix = f"blocks.{block}"
+
+    def norm(name: str) -> list[Parameter]:
+        return [
+            Parameter(f"{prefix}.{name}.weight", (shape.hidden,), "ones", block=block),
+            Parameter(f"{prefix}.{name}.bias", (shape.hidden,), "zeros", block=block),
+        ]
+
+    def into(name: str, axis: str, units: int, size: int) -> list[Parameter]:
+        return [
+            Parameter(f"{prefix}.{name}.weight", (units, size, shape.hidden), "normal", axis, block),
+            Parameter(f"{prefix}.{name}.bias", (units, size), "zeros", axis, block),
+        ]
+
+    def out_of(name: str, axis: str, units: int, size: int) -> list[Parameter]:
+        return [
+            Parameter(f"{prefix}.{name}.weight", (units, size, shape.hidden), "residual", axis, block),
+            Parameter(f"{prefix}.{name}.bias", (shape.hidden,), "zeros", block=block),
+        ]
+
+    return [
+        *norm("attention_norm"),
+        *into("attention.query", "heads", groups, query),
+        *into("attention.key", "heads", groups, shape.head_dim),
+        *into("attention.value", "heads", groups, shape.head_dim),
+        *out_of("attention.output", "heads", groups, query),
+        *norm("ffn_norm"),
+        *(into("ffn.gate", "width", width.units, width.group) if shape.gated else []),
+        *into("ffn.up", "width", width.units, width.group),
+        *out_of("ffn.down", "width", width.units, width.group),
+    ]
+
+
+def initial_values(shape: ModelShape, seed: int) -> dict[str, NDArray[np.float32]]:
+    """The initial weights, the same on every backend: each tensor from its own stream of (seed, name)."""
+    import numpy as np
+
+    values: dict[str, NDArray[np.float32]] = {}
+    for parameter in parameters(shape):
+        if parameter.init in ("zeros", "ones"):
+            values[parameter.name] = np.full(parameter.shape, parameter.init == "ones", dtype=np.float32)
+            continue
+        std = INIT_STD / (2 * shape.layers) ** 0.5 if parameter.init == "residual" else INIT_STD
+        key = sha256(b"raptr-init-1\0" + seed.to_bytes(8, "little") + parameter.name.encode()).digest()
+        normal = np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "little")))
+        values[parameter.name] = (normal.standard_normal(parameter.shape, dtype=np.float32) * std).astype(np.float32)
+    return values

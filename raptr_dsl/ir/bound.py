@@ -1,0 +1,67 @@
+"""A schedule bound to a model and a horizon: whole steps, whole units, and still no seed."""
+
+from fractions import Fraction
+from typing import Literal
+
+from pydantic import Field
+
+from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.schedule import UNIFORM, Idle, Profile, Requirement
+from raptr_dsl.laws import AnyLaw
+
+
+class Border(Frozen):
+    """From `offset` steps into its stage on, a size (in units) or a keep probability holds."""
+
+    offset: int = Field(ge=0)
+    value: Fraction
+
+
+class BoundRule(Frozen):
+    """What one stage does along one axis, in units.
+
+    Attributes:
+        sizes: the staircase, from offset 0; one entry where the size is constant. Empty where sizes are drawn.
+        measure: what the staircase holds: sizes in units, or keep probabilities.
+        choices: the sizes, in units, among which each draw chooses (rule 7).
+        every: steps a draw lasts; None for one draw in the whole stage.
+    """
+
+    law: AnyLaw
+    keep: tuple[int, ...] = ()
+    sizes: tuple[Border, ...] = ()
+    measure: Literal["units", "probability"] = "units"
+    choices: tuple[int, ...] = ()
+    profile: Profile = UNIFORM
+    every: int | None = 1
+    scale: str = "none"
+    idle: Idle = "zero"
+
+
+class BoundStage(Frozen):
+    """Steps `start` ≤ t < `stop`; `duration` is the exact length before borders were rounded (rule 13).
+
+    An axis that is missing from `axes` runs in full.
+    """
+
+    name: str | None = None
+    start: int = Field(ge=0)
+    stop: int
+    duration: Fraction
+    axes: dict[str, BoundRule] = {}
+
+    @property
+    def steps(self) -> int:
+        return self.stop - self.start
+
+
+class BoundSchedule(Frozen):
+    """Stages that tile [0, steps) exactly."""
+
+    doc: str | None = None
+    shape: ModelShape
+    steps: int = Field(ge=1)
+    partial: bool = False
+    stages: tuple[BoundStage, ...]
+    requirements: tuple[Requirement, ...] = ()

@@ -1,0 +1,75 @@
+"""The shape of a transformer: all that the compiler needs to know of a model."""
+
+from fractions import Fraction
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from raptr_dsl.ir.base import Frozen
+
+Size = Annotated[int, Field(ge=1, le=2**40)]
+DEFAULT_WIDTH_GROUP = 64
+
+
+class ModelShape(Frozen):
+    """A stack of `layers` residual blocks (attention, then feed-forward) under a vocabulary head.
+
+    Attributes:
+        heads, kv_heads: query heads and key/value heads of a block; `heads` is a multiple of `kv_heads`.
+        head_dim: columns of one head; `hidden / heads` unless given.
+        ffn: hidden units of the feed-forward part; `gated` adds the third matrix (SwiGLU, GeGLU).
+        width_group: hidden units that are on or off together; 64 where it divides `ffn`, else 1.
+        seq, batch: positions of a sequence, and sequences of one optimizer step (all micro-batches, all ranks).
+        head_share: the share of positions that the vocabulary head sees (15% for masked-LM heads).
+        tied: whether the head's matrix is the embedding's. causal: whether attention looks back only.
+    """
+
+    layers: Size
+    heads: Size
+    hidden: Size
+    ffn: Size
+    vocab: Size
+    seq: Size
+    batch: Size = 1
+    kv_heads: Size
+    head_dim: Size
+    width_group: Size
+    gated: bool = False
+    tied: bool = True
+    causal: bool = True
+    head_share: Fraction = Fraction(1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        """The words a file leaves out follow from the ones it gives."""
+        if not isinstance(values, dict):
+            return values
+        filled: dict[str, Any] = dict(values)
+        heads, hidden, ffn = (filled.get(word) for word in ("heads", "hidden", "ffn"))
+        filled.setdefault("kv_heads", heads)
+        if isinstance(heads, int) and isinstance(hidden, int) and heads > 0 and hidden % heads == 0:
+            filled.setdefault("head_dim", hidden // heads)
+        if isinstance(ffn, int):
+            filled.setdefault("width_group", 1 if ffn % DEFAULT_WIDTH_GROUP else DEFAULT_WIDTH_GROUP)
+        return filled
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
+        if self.ffn % self.width_group:
+            raise ValueError(f"ffn={self.ffn} is not a multiple of width_group={self.width_group}")
+        if not 0 < self.head_share <= 1:
+            raise ValueError(f"head_share={self.head_share} is not between 0 and 1")
+        return self
+
+    @property
+    def tokens(self) -> int:
+        """Positions of one optimizer step."""
+        return self.batch * self.seq
+
+    @property
+    def head_positions(self) -> int:
+        """Positions of one optimizer step that the vocabulary head sees: whole ones of every sequence."""
+        return self.batch * int(self.seq * self.head_share)

@@ -1,0 +1,124 @@
+"""The IR of a schedule before it meets a model: one flat list of stages, exact, without spans."""
+
+from fractions import Fraction
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from raptr_dsl.curves import AnyCurve
+from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.laws import AnyLaw
+
+Rounding = Literal["exact", "nearest", "floor", "ceil"]
+Idle = Literal["zero", "skip"]
+PARTIAL = "partial"
+
+
+class Amount(Frozen):
+    """A count of elements (`6`) or a share of the axis (`6/12`): rule 1."""
+
+    value: Fraction
+    is_count: bool = False
+
+
+class Exactly(Frozen):
+    """One size."""
+
+    kind: Literal["exactly"] = "exactly"
+    amount: Amount
+    rounding: Rounding = "exact"
+
+
+class Varying(Frozen):
+    """A size along a curve over the stage's time: a staircase of whole units (rule 16)."""
+
+    kind: Literal["varying"] = "varying"
+    curve: AnyCurve
+    start: Amount
+    stop: Amount
+    rounding: Rounding = "nearest"
+
+
+class Probability(Frozen):
+    """`prob(x)`: a keep probability, constant or along a curve."""
+
+    kind: Literal["probability"] = "probability"
+    start: Fraction
+    stop: Fraction | None = None
+    curve: AnyCurve | None = None
+
+
+class Drawn(Frozen):
+    """`draw(a, b, …)`: one of these sizes a draw; with `is_range`, any whole number of units from the first to the last."""
+
+    kind: Literal["drawn"] = "drawn"
+    amounts: tuple[Amount, ...]
+    is_range: bool = False
+
+
+Size = Annotated[Exactly | Varying | Probability | Drawn, Field(discriminator="kind")]
+
+
+class Profile(Frozen):
+    """How the weight w of rule 26 varies over units: uniform, linear, a list, or a curve from `start` to `stop`."""
+
+    kind: Literal["uniform", "linear", "list", "curve"] = "uniform"
+    weights: tuple[Fraction, ...] = ()
+    curve: AnyCurve | None = None
+    start: Fraction = Fraction(0)
+    stop: Fraction = Fraction(1)
+
+
+UNIFORM = Profile()
+
+
+class AxisRule(Frozen):
+    """What one stage does along one axis. `keep` indexes units; −1 is the last. `every=None` is one draw a stage."""
+
+    size: Size
+    law: AnyLaw
+    keep: tuple[int, ...] = ()
+    profile: Profile = UNIFORM
+    every: int | None = 1
+    scale: str = "none"
+    idle: Idle = "zero"
+
+
+class Duration(Frozen):
+    """share·T + steps + tokens / (tokens of a step), of the horizon T: every level's shares are multiplied out."""
+
+    share: Fraction = Fraction(0)
+    steps: Fraction = Fraction(0)
+    tokens: Fraction = Fraction(0)
+
+
+class Stage(Frozen):
+    """`optional` holds where a parameter set the duration: no steps drop the stage with a note (rule 13)."""
+
+    name: str | None = None
+    duration: Duration
+    axes: dict[str, AxisRule] = {}
+    optional: bool = False
+
+
+class Requirement(Frozen):
+    """`require METRIC OP VALUE`; `target` is a name such as `blocks`, `depth`; `options` the named arguments."""
+
+    metric: str
+    target: str | None = None
+    options: dict[str, str] = {}
+    op: Literal["<=", ">=", "=="]
+    value: Amount
+
+
+class Schedule(Frozen):
+    """A whole file with its imports expanded. What it leaves open (model, horizon, seed) is None."""
+
+    doc: str | None = None
+    model: ModelShape | None = None
+    horizon: Duration | None = None
+    seed: int | None = None
+    allow: frozenset[str] = frozenset()
+    stages: tuple[Stage, ...]
+    requirements: tuple[Requirement, ...] = ()
