@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from raptr_dsl.ir.base import Frozen
 
-Size = Annotated[int, Field(ge=1, le=2**40)]
+Size = Annotated[int, Field(ge=1, le=2**40, strict=True)]
 DEFAULT_WIDTH_GROUP = 64
 
 
