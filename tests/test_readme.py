@@ -16,23 +16,27 @@ def block(language: str) -> str:
     return text
 
 
-def run_python(code: str, directory: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", code], cwd=directory, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+def check(file: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """`raptr check` as its user runs it."""
+    raptr = Path(sys.executable).parent / "raptr"
+    return subprocess.run([raptr, "check", file], cwd=directory, capture_output=True, text=True)
 
 
 def test_the_schedule_checks_without_a_word_and_the_python_example_runs_on_it(tmp_path: Path) -> None:
     (tmp_path / "bert.raptr").write_text(block("raptr"))
-    check = subprocess.run(
-        [Path(sys.executable).parent / "raptr", "check", "bert.raptr"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert check.returncode == 0, check.stdout + check.stderr
-    assert not re.search(r"^(error|warning)", check.stderr, re.MULTILINE), check.stderr
-    run_python(block("python"), tmp_path)
+    checked = check("bert.raptr", tmp_path)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not re.search(r"^(error|warning)", checked.stderr, re.MULTILINE), checked.stderr
+    subprocess.run([sys.executable, "-c", block("python")], cwd=tmp_path, check=True)
     assert (tmp_path / "bert.plan.json").stat().st_size < 10_000
+
+
+def test_the_diagnostic_is_what_the_command_prints(tmp_path: Path) -> None:
+    stages = "stage warm depth=6/12 steps=60%\nstage full            steps=50%\n"
+    (tmp_path / "overrun.raptr").write_text(f"model bert-base\nsteps 1000\n{stages}")
+    checked = check("overrun.raptr", tmp_path)
+    assert checked.returncode == 1
+    assert block("text") in checked.stderr + checked.stdout
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
