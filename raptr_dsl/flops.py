@@ -4,12 +4,15 @@ Convention `matmul`: 2·M·N·K for every matmul that runs, attention uncausal, 
 elementwise work and embedding look-ups 0. It equals torch's `FlopCounterMode` and a jaxpr walk to the integer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from raptr_dsl.axes import AXES
+from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.occupancy import Segment, segments
 
 TRAINING = 3
 """A training step costs its forward pass, and twice that again for the gradients of weights and inputs."""
@@ -64,3 +67,70 @@ def head_cost(shape: ModelShape) -> int:
 def full_blocks_cost(shape: ModelShape) -> int:
     """Training FLOPs per step of all blocks at full size."""
     return shape.layers * TRAINING * sum(parts(shape).block.values())
+
+
+Case = Literal["mean", "worst"]
+
+
+@dataclass(frozen=True, slots=True)
+class FlopReport:
+    """Training FLOPs of a run or of one stage, beside those of the full network for the same steps.
+
+    Whole numbers wherever the counts are certain; under random laws the exact expectation, or the worst case.
+    """
+
+    blocks: Fraction
+    head: Fraction
+    full_blocks: Fraction
+    stages: tuple["FlopReport", ...] = ()
+
+    @property
+    def total(self) -> Fraction:
+        """Blocks and vocabulary head."""
+        return self.blocks + self.head
+
+    @property
+    def full_total(self) -> Fraction:
+        return self.full_blocks + self.head
+
+    @property
+    def ratio_blocks(self) -> Fraction:
+        return self.blocks / self.full_blocks
+
+    @property
+    def ratio_total(self) -> Fraction:
+        return self.total / self.full_total
+
+
+def segment_cost(shape: ModelShape, segment: Segment, case: Case) -> Fraction:
+    """Training FLOPs of all blocks in one step of a segment: the expectation, or the most that can occur."""
+    spaces = {name: AXES[name].space(shape) for name in segment.axes}
+    if case == "worst":
+        active = {name: Fraction(taken.most, spaces[name].units) for name, taken in segment.axes.items()}
+        return shape.layers * block_cost(shape, active)
+    return shape.layers * sum(
+        chance * block_cost(shape, {name: size / spaces[name].units for name, size in sizes.items()})
+        for chance, sizes in segment.sizes()
+    )
+
+
+def run_report(shape: ModelShape, stages: Sequence[BoundStage], case: Case = "mean", exact: bool = False) -> FlopReport:
+    """The account of a run, by stage.
+
+    With `exact`, each stage's mean cost is weighed by its exact duration, before its borders were rounded to whole
+    steps (rule 38): the ratios are then those of the file, at any horizon.
+    """
+    reports = []
+    for stage in stages:
+        blocks = sum(
+            (segment.steps * segment_cost(shape, segment, case) for segment in segments(stage, shape)), Fraction(0)
+        )
+        steps = stage.duration if exact else Fraction(stage.steps)
+        full, head = full_blocks_cost(shape) * steps, head_cost(shape) * steps
+        reports.append(FlopReport(blocks * steps / stage.steps, head, full))
+    return FlopReport(
+        blocks=sum((report.blocks for report in reports), Fraction(0)),
+        head=sum((report.head for report in reports), Fraction(0)),
+        full_blocks=sum((report.full_blocks for report in reports), Fraction(0)),
+        stages=tuple(reports),
+    )

@@ -1,0 +1,172 @@
+"""What `require` can ask about. A new metric is one more entry of `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from typing import TYPE_CHECKING
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.flops import Case, run_report
+from raptr_dsl.ir.bound import BoundSchedule, BoundStage
+from raptr_dsl.ir.schedule import Requirement
+from raptr_dsl.occupancy import occupancy, segments
+
+if TYPE_CHECKING:
+    from raptr_dsl.ir.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A requirement put to a bound schedule, under the seed of the run."""
+
+    bound: BoundSchedule
+    plan: Plan
+    requirement: Requirement
+
+    @property
+    def relative(self) -> bool:
+        """Whether it asks for a share rather than a count (rule 37)."""
+        return not self.requirement.value.is_count
+
+    def option(self, name: str, default: str) -> str:
+        return self.requirement.options.get(name, default)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One thing that the compiler can know before training.
+
+    Attributes:
+        targets: the words its first argument can be; empty if any axis. `default` is the one it has when left out.
+        options: its named arguments with the words they can be, the first the default; empty for a number.
+        shares, counts: whether it can be compared with a share (`75%`), with a count (`8`).
+        evaluate: the exact value, a share if the question is relative.
+    """
+
+    name: str
+    summary: str
+    evaluate: Callable[[Question], Fraction]
+    targets: tuple[str, ...] = ()
+    default: str | None = None
+    options: Mapping[str, tuple[str, ...]] = {}
+    shares: bool = True
+    counts: bool = True
+
+
+def _flops(question: Question) -> Fraction:
+    case = question.option("case", "mean")
+    target = question.requirement.target or "blocks"
+    if case == "seed":
+        report = question.plan.flops(case="seed")
+    else:
+        bound_case: Case = "worst" if case == "worst" else "mean"
+        report = run_report(question.bound.shape, question.bound.stages, bound_case, exact=question.relative)
+    part, whole = (
+        (report.total, report.full_total) if target == "total" else (report.blocks, report.full_blocks)
+    )
+    return part / whole if question.relative else part
+
+
+def _shapes(question: Question) -> Fraction:
+    return Fraction(count_shapes(question.bound))
+
+
+def count_shapes(bound: BoundSchedule) -> int:
+    """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
+    full = {name: (axis.space(bound.shape).units,) for name, axis in AXES.items()}
+    boxes = {
+        tuple((full | {name: taken.possible for name, taken in segment.axes.items()}).values())
+        for stage in bound.stages
+        for segment in segments(stage, bound.shape)
+    }
+    return len({shape for box in boxes for shape in product(*box)})
+
+
+def _size_at(stage: BoundStage, question: Question, offset: int) -> Fraction:
+    axis = str(question.requirement.target)
+    space = AXES[axis].space(question.bound.shape)
+    rule = stage.axes.get(axis)
+    units = Fraction(space.units) if rule is None else occupancy(rule, space, offset).mean
+    return units / space.units if question.relative else units * space.group
+
+
+def _final(question: Question) -> Fraction:
+    last = question.bound.stages[-1]
+    return _size_at(last, question, last.steps - 1)
+
+
+def _mean(question: Question) -> Fraction:
+    """Weighed by exact durations if relative, by whole steps if not (rule 38)."""
+    total = Fraction(0)
+    for stage in question.bound.stages:
+        mean = sum(
+            (
+                segment.steps * _size_at(stage, question, segment.start - stage.start)
+                for segment in segments(stage, question.bound.shape)
+            ),
+            Fraction(0),
+        )
+        weight = stage.duration if question.relative else Fraction(stage.steps)
+        total += mean * weight / stage.steps
+    return total / question.bound.steps
+
+
+def _coverage(question: Question) -> Fraction:
+    from raptr_dsl.coverage import trained_steps
+
+    steps = trained_steps(question.plan, str(question.requirement.target)).least
+    return Fraction(steps, question.bound.steps) if question.relative else Fraction(steps)
+
+
+def _gap(question: Question) -> Fraction:
+    from raptr_dsl.coverage import trained_steps
+
+    return Fraction(trained_steps(question.plan, str(question.requirement.target)).longest_gap)
+
+
+def _balance(question: Question) -> Fraction:
+    from raptr_dsl.coverage import largest_imbalance
+
+    groups = int(question.option("groups", "1"))
+    return Fraction(largest_imbalance(question.plan, str(question.requirement.target), groups))
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "flops",
+            "training FLOPs, relative to the full network for the same steps, or absolute",
+            _flops,
+            targets=("blocks", "total"),
+            default="blocks",
+            options={
+                "convention": ("matmul",),
+                "per": ("steps", "tokens"),
+                "case": ("mean", "worst", "seed"),
+            },
+        ),
+        Metric("coverage", "the least steps, or share of all steps, in which any unit is trained", _coverage),
+        Metric("gap", "the longest run of steps that any unit goes untrained", _gap, shares=False),
+        Metric(
+            "shapes",
+            "distinct program shapes that an ahead-of-time compiler has to build",
+            _shapes,
+            targets=("all",),
+            default="all",
+            shares=False,
+        ),
+        Metric("mean", "the average size", _mean),
+        Metric("final", "the last size", _final),
+        Metric(
+            "balance",
+            "the largest difference in active units between equal groups in any step",
+            _balance,
+            options={"groups": ()},
+            shares=False,
+        ),
+    )
+}
