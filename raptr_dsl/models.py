@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from raptr_dsl.diagnostics import did_you_mean, fail
 from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.wording import parse_share
 
 MODELS: dict[str, dict[str, Any]] = {
     # Devlin et al. 2018; the head sees the 15% of positions that are masked.
@@ -73,20 +74,12 @@ def _read_shape(path: Path) -> ModelShape:
         raise fail("bad-model-file", f"{path} is not a TOML file: {error}", subject=str(path)) from None
     share = words.get("head_share")
     if isinstance(share, str):
-        words["head_share"] = _share(share)
+        words["head_share"] = parse_share(share) or share
     try:
         return ModelShape(**words)
     except ValidationError as error:
         problems = "; ".join(describe_problem(problem) for problem in error.errors())
         raise fail("bad-model-file", f"{path}: {problems}", subject=str(path)) from None
-
-
-def _share(text: str) -> Fraction | str:
-    """`"15%"` or `"3/20"`; anything else is left for validation to refuse."""
-    try:
-        return Fraction(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except (ValueError, ZeroDivisionError):
-        return text
 
 
 def describe_problem(problem: Any) -> str:

@@ -73,3 +73,11 @@ def occupancy(rule: BoundRule, space: Space, offset: int) -> Occupancy:
     least, most = rule.law.counts(pool)
     mean = sum(rule.law.marginals(pool), Fraction(0))
     return Occupancy(((Fraction(1), mean),), tuple(range(least, most + 1)))
+
+
+def runs_in_full(rule: BoundRule, space: Space, offset: int | None = None) -> bool:
+    """Whether every unit is certain to run, at one offset into the stage or at all of them."""
+    offsets = [border.offset for border in rule.sizes] or [0]
+    return all(
+        occupancy(rule, space, at).possible == (space.units,) for at in (offsets if offset is None else [offset])
+    )

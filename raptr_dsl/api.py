@@ -1,0 +1,184 @@
+"""The main path on one screen: load → parse → lower → bind → plan → verify."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from raptr_dsl.compiler.bind import bind
+from raptr_dsl.compiler.lower import lower
+from raptr_dsl.compiler.plan import make_plan
+from raptr_dsl.compiler.verify import verify
+from raptr_dsl.diagnostics import Diagnostic, Diagnostics, RaptrError
+from raptr_dsl.ir.bound import BoundSchedule
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.ir.schedule import Amount, Requirement, Schedule
+from raptr_dsl.models import find_shape
+from raptr_dsl.source import Source
+from raptr_dsl.syntax.parser import load_source, parse
+from raptr_dsl.wording import parse_share
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the caller sets from outside a file; each wins over what the file says by default.
+
+    Attributes:
+        model: a shape, the name of a built-in one, or the path of a TOML file.
+        steps: the horizon in optimizer steps. seed: of the masks.
+        params: the file's parameters, each in the language's own spelling (`{"start": "6/12"}`).
+        budget: a bound on the blocks' FLOPs relative to full training (`"75%"`): one more requirement.
+    """
+
+    model: str | ModelShape | None = None
+    steps: int | None = None
+    seed: int | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    budget: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """As far as a file went: what is None could not be made, for want of a model or a horizon or by the errors."""
+
+    source: Source | None
+    schedule: Schedule | None
+    bound: BoundSchedule | None
+    plan: Plan | None
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not any(item.severity == "error" for item in self.diagnostics)
+
+    def result(self) -> Plan:
+        """The plan.
+
+        Raises:
+            RaptrError: with every diagnostic, if there is none.
+        """
+        if self.plan is None:
+            raise RaptrError(self.diagnostics)
+        return self.plan
+
+
+NO_OPTIONS = Options()
+
+
+def check_file(path: str | Path, options: Options = NO_OPTIONS, *, complete: bool = False) -> Compilation:
+    """Compiles a file as far as it goes, and never raises on bad input.
+
+    Without a model or a horizon, the file's own or the caller's, a schedule can be checked but not planned: with
+    `complete`, that is an error too.
+    """
+    diagnostics = Diagnostics()
+    source = load_source(path, diagnostics)
+    if source is None:
+        return Compilation(None, None, None, None, tuple(diagnostics.sorted()))
+    return _compile(source, options, diagnostics, complete)
+
+
+def check_text(
+    text: str, options: Options = NO_OPTIONS, *, name: str = "<string>", complete: bool = False
+) -> Compilation:
+    """`check_file` for a text."""
+    return _compile(Source(name, text), options, Diagnostics(), complete)
+
+
+def compile_file(
+    path: str | Path,
+    *,
+    model: str | ModelShape | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    params: Mapping[str, str] | None = None,
+    budget: str | None = None,
+) -> Plan:
+    """Compiles a schedule file into a plan; see `Options` for what the arguments mean.
+
+    Raises:
+        RaptrError: with every diagnostic, in source order.
+    """
+    return check_file(path, Options(model, steps, seed, params or {}, budget), complete=True).result()
+
+
+def compile_text(
+    text: str,
+    *,
+    name: str = "<string>",
+    model: str | ModelShape | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    params: Mapping[str, str] | None = None,
+    budget: str | None = None,
+) -> Plan:
+    """`compile_file` for a text."""
+    options = Options(model, steps, seed, params or {}, budget)
+    return check_text(text, options, name=name, complete=True).result()
+
+
+def _compile(source: Source, options: Options, diagnostics: Diagnostics, complete: bool) -> Compilation:
+    """One pass after the other; each stops where what it needs could not be made."""
+
+    def ended(
+        schedule: Schedule | None = None, bound: BoundSchedule | None = None, plan: Plan | None = None
+    ) -> Compilation:
+        return Compilation(source, schedule, bound, plan, tuple(diagnostics.sorted()))
+
+    file = parse(source, diagnostics)
+    schedule, origins = lower(file, diagnostics, params=options.params)
+    shape = _shape(options, schedule, diagnostics, complete)
+    if schedule is None or diagnostics.has_errors:
+        return ended(schedule)
+    schedule = _with_budget(schedule, options, diagnostics)
+    has_horizon = options.steps is not None or schedule.horizon is not None
+    if shape is None or not (has_horizon or complete):
+        return ended(schedule)
+    bound = bind(schedule, shape, origins, diagnostics, options.steps)
+    if bound is None or diagnostics.has_errors:
+        return ended(schedule)
+    seed = options.seed if options.seed is not None else schedule.seed or 0
+    plan = make_plan(bound, name=Path(source.name).stem, seed=seed)
+    proven = verify(bound, plan, origins, diagnostics)
+    if diagnostics.has_errors:
+        return ended(schedule, bound)
+    return ended(schedule, bound, plan.model_copy(update={"proven": proven}))
+
+
+def _shape(
+    options: Options, schedule: Schedule | None, diagnostics: Diagnostics, complete: bool
+) -> ModelShape | None:
+    """The model to bind to: the caller's, else the file's."""
+    if isinstance(options.model, ModelShape):
+        return options.model
+    if options.model is not None:
+        try:
+            return find_shape(options.model)
+        except RaptrError as error:
+            diagnostics.extend(error.diagnostics)
+            return None
+    if schedule is None or schedule.model is not None:
+        return schedule.model if schedule else None
+    if complete:
+        diagnostics.add(
+            "no-model",
+            "nothing says which model this schedule is for",
+            help="give --model, or write `model bert-base` in the file",
+        )
+    return None
+
+
+def _with_budget(schedule: Schedule, options: Options, diagnostics: Diagnostics) -> Schedule:
+    if options.budget is None:
+        return schedule
+    share = parse_share(options.budget)
+    if share is None or share <= 0:
+        diagnostics.add(
+            "bad-budget",
+            f"{options.budget!r} is no share of full training",
+            help="write --budget 75%",
+            subject="--budget",
+        )
+        return schedule
+    budget = Requirement(metric="flops", target="blocks", op="<=", value=Amount(value=share))
+    return schedule.model_copy(update={"requirements": (*schedule.requirements, budget)})

@@ -1,0 +1,142 @@
+"""Durations → whole steps: the stages tile the run, each border rounded once (rules 9, 12, 13)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from raptr_dsl.compiler.origins import Origins
+from raptr_dsl.diagnostics import Diagnostics, Label
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.schedule import Duration, Schedule
+from raptr_dsl.wording import number_text, plural, share_text
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Stage number `stage` of the schedule runs in steps [start, stop)."""
+
+    stage: int
+    start: int
+    stop: int
+    duration: Fraction
+
+
+def horizon_of(
+    schedule: Schedule, shape: ModelShape, steps: int | None, origins: Origins, diagnostics: Diagnostics
+) -> int | None:
+    """The optimizer steps of the whole run: the caller's, else the file's."""
+    if steps is not None:
+        return steps
+    if schedule.horizon is None:
+        diagnostics.add(
+            "no-horizon",
+            "nothing says how long the run is",
+            help="write `steps 675k` in the file, or give --steps",
+        )
+        return None
+    exact = _exact_steps(schedule.horizon, Fraction(0), shape)
+    if exact.denominator == 1:
+        return int(exact)
+    below = int(exact)
+    diagnostics.add(
+        "tokens-not-whole",
+        f"{number_text(schedule.horizon.tokens)} tokens are {exact} steps of {plural(shape.tokens, 'token')}",
+        origins.span(("horizon",)),
+        help=f"the nearest are {below * shape.tokens} and {(below + 1) * shape.tokens}",
+    )
+    return None
+
+
+def tile(
+    schedule: Schedule, shape: ModelShape, steps: int, origins: Origins, diagnostics: Diagnostics
+) -> list[Tile] | None:
+    """The steps of every stage that has any, or None if they do not tile the run."""
+    durations = [_exact_steps(stage.duration, Fraction(steps), shape) for stage in schedule.stages]
+    if not _add_up(schedule, durations, steps, origins, diagnostics):
+        return None
+    tiles = list(_tiles(durations))
+    good = True
+    for tiled in tiles:
+        good &= _is_whole_in_tokens(schedule.stages[tiled.stage].duration, shape, tiled.stage, origins, diagnostics)
+        if tiled.start == tiled.stop:
+            good &= _may_be_empty(schedule, tiled, steps, origins, diagnostics)
+    return [tiled for tiled in tiles if tiled.start < tiled.stop] if good else None
+
+
+def _exact_steps(duration: Duration, horizon: Fraction, shape: ModelShape) -> Fraction:
+    return duration.share * horizon + duration.steps + duration.tokens / shape.tokens
+
+
+def _tiles(durations: list[Fraction]) -> Iterator[Tile]:
+    """Border i is ⌊d₁ + … + dᵢ + ½⌋, so that no later stage moves an earlier border."""
+    end, start = Fraction(0), 0
+    for number, duration in enumerate(durations):
+        end += duration
+        stop = int(end + Fraction(1, 2))
+        yield Tile(number, start, stop, duration)
+        start = stop
+
+
+def _add_up(
+    schedule: Schedule, durations: list[Fraction], steps: int, origins: Origins, diagnostics: Diagnostics
+) -> bool:
+    negative = next((i for i, duration in enumerate(durations) if duration < 0), None)
+    if negative is not None:
+        diagnostics.add(
+            "stages-overrun",
+            f"nothing is left for this stage: the others take {plural(steps - durations[negative], 'step')} "
+            f"of {number_text(Fraction(steps))}",
+            origins.span(("stages", negative, "duration")),
+            help="shorten the other stages, or give a larger --steps",
+        )
+        return False
+    total = sum(durations, Fraction(0))
+    if total == steps:
+        return True
+    difference = abs(total - steps)
+    last = len(durations) - 1
+    over = total > steps
+    longest = max(range(len(durations)), key=durations.__getitem__)
+    related = origins.span(("stages", longest, "duration"))
+    diagnostics.add(
+        "stages-overrun" if over else "stages-gap",
+        f"the stages add up to {plural(total, 'step')} ({share_text(total / steps)}) of a run of {plural(steps, 'step')}",
+        origins.span(("stages", last, "duration")),
+        label=f"{plural(difference, 'step')} {'too much' if over else 'are missing'}",
+        related=[Label(related, "the longest")] if related and longest != last else [],
+        help="write steps=rest here",
+    )
+    return False
+
+
+def _is_whole_in_tokens(
+    duration: Duration, shape: ModelShape, stage: int, origins: Origins, diagnostics: Diagnostics
+) -> bool:
+    exact = duration.tokens / shape.tokens
+    if exact.denominator == 1:
+        return True
+    below = int(exact)
+    diagnostics.add(
+        "tokens-not-whole",
+        f"{number_text(duration.tokens)} tokens are {exact} steps of {plural(shape.tokens, 'token')}",
+        origins.span(("stages", stage, "duration")),
+        help=f"the nearest are {below * shape.tokens} and {(below + 1) * shape.tokens}",
+    )
+    return False
+
+
+def _may_be_empty(
+    schedule: Schedule, tiled: Tile, steps: int, origins: Origins, diagnostics: Diagnostics
+) -> bool:
+    """A stage whose steps are zero by a parameter is dropped with a note; any other is an error (rule 13)."""
+    span = origins.span(("stages", tiled.stage, "duration"))
+    if schedule.stages[tiled.stage].optional and tiled.duration == 0:
+        diagnostics.add("stage-dropped", "a parameter leaves this stage no steps: dropped", span, severity="note")
+        return True
+    diagnostics.add(
+        "stage-without-steps",
+        f"this stage has no step: {tiled.duration} of {plural(steps, 'step')} round to none",
+        span,
+        help="make the stage or the run longer, or leave the stage out",
+    )
+    return False

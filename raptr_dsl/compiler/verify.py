@@ -1,0 +1,73 @@
+"""Proves or refutes a schedule's requirements before anything is trained (rules 37–39)."""
+
+import operator
+from fractions import Fraction
+
+from raptr_dsl.compiler.metrics import METRICS, Question
+from raptr_dsl.compiler.origins import Origins
+from raptr_dsl.diagnostics import Diagnostics
+from raptr_dsl.flops import run_report
+from raptr_dsl.ir.bound import BoundSchedule
+from raptr_dsl.ir.plan import Plan, Proven
+from raptr_dsl.ir.schedule import Requirement
+from raptr_dsl.wording import number_text, plural, share_text
+
+HOLDS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
+
+
+def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diagnostics) -> tuple[Proven, ...]:
+    """The requirements that hold, each with its value; those that do not are recorded as errors."""
+    proven: list[Proven] = []
+    for number, requirement in enumerate(bound.requirements):
+        question = Question(bound, plan, requirement)
+        value = METRICS[requirement.metric].evaluate(question)
+        if HOLDS[requirement.op](value, requirement.value.value):
+            proven.append(Proven(text=requirement_text(requirement), value=_value_text(value, question.relative)))
+            continue
+        _refute(question, value, number, origins, diagnostics)
+    return tuple(proven)
+
+
+def requirement_text(requirement: Requirement) -> str:
+    """A requirement in the language's own words, normalised."""
+    options = [requirement.target] if requirement.target else []
+    options += [f"{name}={value}" for name, value in sorted(requirement.options.items())]
+    metric = requirement.metric + (f"({', '.join(options)})" if options else "")
+    return f"{metric} {requirement.op} {_value_text(requirement.value.value, not requirement.value.is_count)}"
+
+
+def _value_text(value: Fraction, relative: bool) -> str:
+    if not relative:
+        return number_text(value)
+    exact = share_text(value)
+    return exact if exact.endswith("%") else f"{exact} ≈ {float(value):.2%}"
+
+
+def _refute(question: Question, value: Fraction, number: int, origins: Origins, diagnostics: Diagnostics) -> None:
+    requirement = question.requirement
+    relation = {"<=": "more than", ">=": "less than", "==": "not"}[requirement.op]
+    found = _value_text(value, question.relative)
+    wanted = _value_text(requirement.value.value, question.relative)
+    diagnostics.add(
+        "requirement-refuted",
+        f"{requirement_text(requirement)} does not hold: it is {found}",
+        origins.span(("requirements", number)),
+        label=f"{found}, {relation} {wanted}",
+        notes=_arithmetic(question) if requirement.metric == "flops" else (),
+        help=f"{found} is what this schedule has: change the stages, or require {requirement.op} {found}",
+        subject=origins.at(("requirements", number)).text,
+    )
+
+
+def _arithmetic(question: Question) -> list[str]:
+    """What each stage costs, and which costs most."""
+    stages = question.bound.stages
+    report = run_report(question.bound.shape, stages)
+    costliest = max(range(len(stages)), key=lambda i: report.stages[i].blocks)
+    lines = [
+        f"stage {stages[i].name or i + 1}: {plural(stages[i].steps, 'step')} at "
+        f"{_value_text(stage.ratio_blocks, True)} of the blocks' FLOPs"
+        + (" (costs most)" if i == costliest else "")
+        for i, stage in enumerate(report.stages)
+    ]
+    return lines if len(lines) <= 12 else [lines[costliest]]
