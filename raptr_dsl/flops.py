@@ -128,9 +128,14 @@ def run_report(shape: ModelShape, stages: Sequence[BoundStage], case: Case = "me
         steps = stage.duration if exact else Fraction(stage.steps)
         full, head = full_blocks_cost(shape) * steps, head_cost(shape) * steps
         reports.append(FlopReport(blocks * steps / stage.steps, head, full))
+    return total_report(reports)
+
+
+def total_report(stages: Sequence[FlopReport]) -> FlopReport:
+    """The account of a whole run from those of its stages."""
     return FlopReport(
-        blocks=sum((report.blocks for report in reports), Fraction(0)),
-        head=sum((report.head for report in reports), Fraction(0)),
-        full_blocks=sum((report.full_blocks for report in reports), Fraction(0)),
-        stages=tuple(reports),
+        blocks=sum((stage.blocks for stage in stages), Fraction(0)),
+        head=sum((stage.head for stage in stages), Fraction(0)),
+        full_blocks=sum((stage.full_blocks for stage in stages), Fraction(0)),
+        stages=tuple(stages),
     )

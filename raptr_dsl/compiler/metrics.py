@@ -13,6 +13,7 @@ from raptr_dsl.flops import Case, run_report
 from raptr_dsl.ir.bound import BoundSchedule, BoundStage
 from raptr_dsl.ir.schedule import Requirement
 from raptr_dsl.occupancy import occupancy, segments
+from raptr_dsl.wording import plural
 
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
@@ -44,6 +45,7 @@ class Metric:
         options: its named arguments with the words they can be, the first the default; empty for a number.
         shares, counts: whether it can be compared with a share (`75%`), with a count (`8`).
         evaluate: the exact value, a share if the question is relative.
+        problem: why it cannot be asked of this model, in the user's words; "" if it can.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Metric:
     options: Mapping[str, tuple[str, ...]] = {}
     shares: bool = True
     counts: bool = True
+    problem: Callable[[Question], str] = lambda question: ""
 
 
 def _flops(question: Question) -> Fraction:
@@ -115,23 +118,31 @@ def _mean(question: Question) -> Fraction:
 
 
 def _coverage(question: Question) -> Fraction:
-    from raptr_dsl.coverage import trained_steps
+    from raptr_dsl.tally import trained_steps
 
     steps = trained_steps(question.plan, str(question.requirement.target)).least
     return Fraction(steps, question.bound.steps) if question.relative else Fraction(steps)
 
 
 def _gap(question: Question) -> Fraction:
-    from raptr_dsl.coverage import trained_steps
+    from raptr_dsl.tally import trained_steps
 
     return Fraction(trained_steps(question.plan, str(question.requirement.target)).longest_gap)
 
 
 def _balance(question: Question) -> Fraction:
-    from raptr_dsl.coverage import largest_imbalance
+    from raptr_dsl.tally import largest_imbalance
 
     groups = int(question.option("groups", "1"))
     return Fraction(largest_imbalance(question.plan, str(question.requirement.target), groups))
+
+
+def _unequal_groups(question: Question) -> str:
+    axis = AXES[str(question.requirement.target)]
+    units, groups = axis.space(question.bound.shape).units, question.option("groups", "1")
+    if groups.isdigit() and int(groups) > 0 and units % int(groups) == 0:
+        return ""
+    return f"{plural(units, axis.unit)} do not split into groups={groups} equal groups"
 
 
 METRICS: dict[str, Metric] = {
@@ -167,6 +178,7 @@ METRICS: dict[str, Metric] = {
             _balance,
             options={"groups": ()},
             shares=False,
+            problem=_unequal_groups,
         ),
     )
 }

@@ -20,6 +20,10 @@ def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diag
     proven: list[Proven] = []
     for number, requirement in enumerate(bound.requirements):
         question = Question(bound, plan, requirement)
+        problem = METRICS[requirement.metric].problem(question)
+        if problem:
+            diagnostics.add("bad-requirement", problem, origins.span(("requirements", number)))
+            continue
         value = METRICS[requirement.metric].evaluate(question)
         if HOLDS[requirement.op](value, requirement.value.value):
             proven.append(Proven(text=requirement_text(requirement), value=_value_text(value, question.relative)))
