@@ -1,0 +1,270 @@
+"""The training loop: what is measured, logged, saved and audited around each step of a trainer.
+
+    with open_run(plan, backend, feed, settings, folder) as run:
+        run.advance(plan.steps)
+        summary = run.finish()
+"""
+
+import math
+from time import perf_counter
+from typing import Any
+
+from raptr_dsl.backend import StepResult, Trainer
+from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.flops import full_blocks_cost, head_cost
+from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.bound import BoundStage
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.training.account import Account, mean_active, mismatches
+from raptr_dsl.training.checkpoints import Checkpoints, Interval, State
+from raptr_dsl.training.feed import Feed
+from raptr_dsl.training.files import write_atomically, writing
+from raptr_dsl.training.folder import RunFolder
+from raptr_dsl.training.journal import Journal
+from raptr_dsl.training.reporter import Reporter
+from raptr_dsl.training.settings import RunSettings
+from raptr_dsl.training.stop import Stop
+
+NEVER = Stop()
+
+
+class RunSummary(Frozen):
+    """What came of a run; `summary.json` of a finished one.
+
+    Attributes:
+        plan: its digest.
+        steps: optimizer steps done.
+        held_out_loss: of the full network, in nats per token, at the last evaluation.
+        seconds: spent in optimizer steps, evaluations and checkpoints left out.
+        units: executed unit forwards by axis. flops: executed. full_flops: of the full network for the same steps.
+    """
+
+    plan: str
+    steps: int
+    finished: bool
+    held_out_loss: float | None
+    seconds: float
+    tokens: int
+    units: dict[str, int]
+    flops: int
+    full_flops: int
+
+
+class Run:
+    """A run that is open: made by `open_run`, which holds its folder's lock."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        trainer: Trainer,
+        feed: Feed,
+        settings: RunSettings,
+        folder: RunFolder,
+        journal: Journal,
+        reporter: Reporter,
+    ) -> None:
+        self.plan, self.settings, self.folder = plan, settings, folder
+        self.step = 0
+        self._trainer, self._feed, self._journal, self._reporter = trainer, feed, journal, reporter
+        self._checkpoints = Checkpoints(folder.checkpoints)
+        self._account = Account(plan)
+        self._seconds = 0.0
+        self._held_out_loss: float | None = None
+        self._interval = Interval(units=dict(self._account.units))
+        self._saved: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.step == self.plan.steps
+
+    def begin(self) -> None:
+        """The first line of the log."""
+        self._record(
+            "run",
+            plan=self.plan.digest,
+            name=self.plan.name,
+            steps=self.plan.steps,
+            seed=self.plan.seed,
+            backend=self.settings.backend,
+            data=self.settings.data.sha256,
+        )
+
+    def restore(self, state: State) -> None:
+        """Takes up where a checkpoint left off; the trainer has loaded its own part already."""
+        self.step = self._saved = state.step
+        self._seconds, self._held_out_loss, self._interval = state.seconds, state.held_out_loss, state.interval
+        for step in range(state.step):
+            self._account.add(self.plan.step(step))
+
+    def advance(self, until: int, stop: Stop = NEVER) -> None:
+        """Trains until `until` steps are done or somebody asks to stop.
+
+        Raises:
+            RaptrError: `train-diverged`, `train-audit`, `train-disk-full`, `train-write`.
+        """
+        while self.step < until and not stop.requested:
+            self._next()
+
+    def save(self) -> None:
+        """Writes a checkpoint of where the run stands, unless there is one."""
+        if self._saved == self.step:
+            return
+        state = State(
+            step=self.step,
+            log_bytes=self._journal.sync(),
+            seconds=self._seconds,
+            held_out_loss=self._held_out_loss,
+            interval=self._interval,
+        )
+        self._checkpoints.save(self._trainer, state, self.plan.digest)
+        self._saved = self.step
+
+    def finish(self) -> RunSummary:
+        """The audit of a run that is done, and its summary.
+
+        Raises:
+            RaptrError: `train-audit`, naming every number that is not as planned.
+        """
+        found = mismatches(self._account, self._trainer.executed())
+        executed = self._trainer.executed()
+        self._record(
+            "audit",
+            holds=not found,
+            units={
+                name: {"executed": executed.units.get(name, 0), "planned": planned}
+                for name, planned in self._account.units.items()
+            },
+            flops={"executed": executed.flops, "planned": self._account.flops},
+        )
+        if found:
+            raise _audit_failure(self.step, found)
+        self._journal.sync()
+        summary = self.summary()
+        with writing("the summary", self.folder.summary_file):
+            write_atomically(self.folder.summary_file, summary.model_dump_json(indent=2).encode() + b"\n")
+        return summary
+
+    def summary(self) -> RunSummary:
+        """Where the run stands."""
+        executed = self._trainer.executed()
+        shape = self.plan.shape
+        return RunSummary(
+            plan=self.plan.digest,
+            steps=self.step,
+            finished=self.is_done,
+            held_out_loss=self._held_out_loss,
+            seconds=self._seconds,
+            tokens=self.step * shape.tokens,
+            units=dict(executed.units),
+            flops=executed.flops,
+            full_flops=self.step * (full_blocks_cost(shape) + head_cost(shape)),
+        )
+
+    def _next(self) -> None:
+        cadence = self.settings.cadence
+        planned = self.plan.step(self.step)
+        stage = self.plan.stages[planned.stage]
+        if self.step == stage.start:
+            self._record("stage", stage=planned.stage, name=stage.name, start=stage.start, stop=stage.stop)
+        begun = perf_counter()
+        result = self._trainer.step(self.step, self._feed.batch(self.step))
+        seconds = perf_counter() - begun
+        self._require_finite(result, stage)
+        self._account.add(planned)
+        self.step += 1
+        self._gather(result.loss, seconds)
+        self._reporter.step(self.step, result.loss)
+        if self.step == stage.stop or self.step % cadence.log_every == 0:
+            self._log_interval(planned.stage, stage, result)
+        if self._is_due(cadence.eval_every):
+            self._evaluate()
+        if self._is_due(cadence.checkpoint_every):
+            self.save()
+
+    def _is_due(self, every: int) -> bool:
+        return self.is_done or (every > 0 and self.step % every == 0)
+
+    def _gather(self, loss: float, seconds: float) -> None:
+        self._seconds += seconds
+        gathered = self._interval
+        self._interval = Interval(
+            start=gathered.start,
+            loss=gathered.loss + loss,
+            seconds=gathered.seconds + seconds,
+            fastest=seconds if gathered.fastest is None else min(gathered.fastest, seconds),
+            units=gathered.units,
+        )
+
+    def _log_interval(self, index: int, stage: BoundStage, last: StepResult) -> None:
+        interval, settings, shape = self._interval, self.settings.train, self.plan.shape
+        steps = self.step - interval.start
+        units = {name: count - interval.units[name] for name, count in self._account.units.items()}
+        executed = self._trainer.executed()
+        self._record(
+            "train",
+            stage=index,
+            stage_name=stage.name,
+            subnetwork_training_loss=interval.loss / steps,
+            grad_norm=last.grad_norm,
+            learning_rate=settings.learning_rate(self.step - 1, self.plan.steps),
+            active=mean_active(units, steps),
+            flops={"executed": executed.flops, "planned": self._account.flops},
+            tokens=self.step * shape.tokens,
+            tokens_per_second=steps * shape.tokens / interval.seconds if interval.seconds else 0.0,
+            seconds=self._seconds,
+            fastest_step_seconds=interval.fastest,
+        )
+        if found := mismatches(self._account, executed):
+            raise _audit_failure(self.step, found)
+        self._interval = Interval(start=self.step, units=dict(self._account.units))
+
+    def _evaluate(self) -> None:
+        begun = perf_counter()
+        loss = self._trainer.evaluate(self._feed.held_out)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the held-out loss after {self.step:,} steps is {loss}")
+        self._held_out_loss = loss
+        self._record(
+            "eval",
+            full_network_held_out_loss=loss,
+            flops={"executed": self._trainer.executed().flops, "planned": self._account.flops},
+            seconds=perf_counter() - begun,
+        )
+
+    def _record(self, event: str, **values: Any) -> None:
+        record = {"event": event, "step": self.step, **values}
+        self._journal.write(record)
+        self._reporter.record(record)
+
+    def _require_finite(self, result: StepResult, stage: BoundStage) -> None:
+        if math.isfinite(result.loss) and math.isfinite(result.grad_norm):
+            return
+        what = (
+            f"the loss of step {self.step:,} is {result.loss}"
+            if not math.isfinite(result.loss)
+            else f"the gradient of step {self.step:,} has the norm {result.grad_norm}"
+        )
+        raise self._diverged(what + (f", in stage {stage.name}" if stage.name else ""))
+
+    def _diverged(self, what: str) -> RaptrError:
+        checkpoint, _ = self._checkpoints.latest()
+        rate = self.settings.train.learning_rate(min(self.step, self.plan.steps - 1), self.plan.steps)
+        return fail(
+            "train-diverged",
+            what,
+            subject=str(self.folder.path),
+            help="train again with a lower --lr or a longer --warmup",
+            notes=(
+                f"the learning rate was {rate:.6g}",
+                f"the last checkpoint is {checkpoint.path}" if checkpoint else "there is no checkpoint yet",
+            ),
+        )
+
+
+def _audit_failure(step: int, found: list[str]) -> RaptrError:
+    return fail(
+        "train-audit",
+        f"what ran in the first {step:,} steps is not what was planned",
+        help="this is a mistake in the backend, not in the schedule: its numbers cannot be relied upon",
+        notes=tuple(found),
+    )

@@ -1,0 +1,119 @@
+"""From a plan, data and a folder to a run that can be advanced: a new one, or one taken up where it stopped."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from raptr_dsl.backend import Backend
+from raptr_dsl.diagnostics import Diagnostic, fail
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.training.checkpoints import Checkpoint, Checkpoints
+from raptr_dsl.training.feed import Feed
+from raptr_dsl.training.folder import RunFolder, open_folder
+from raptr_dsl.training.journal import Journal
+from raptr_dsl.training.loop import Run, RunSummary
+from raptr_dsl.training.reporter import SILENT, Reporter
+from raptr_dsl.training.resume import require_same_past, require_same_settings
+from raptr_dsl.training.settings import RunSettings
+from raptr_dsl.training.stop import stop_requests
+
+
+def train(
+    plan: Plan,
+    backend: Backend,
+    feed: Feed,
+    settings: RunSettings,
+    path: Path,
+    *,
+    resume: bool = False,
+    reporter: Reporter = SILENT,
+) -> RunSummary:
+    """Trains the backend's own small transformer by a plan, from the beginning or from the last checkpoint.
+
+    SIGINT and SIGTERM end it after the step at hand, with a checkpoint; the summary then says it is not finished.
+
+    Raises:
+        RaptrError: see `open_run` and `Run`.
+    """
+    with stop_requests() as stop, open_run(plan, backend, feed, settings, path, resume=resume, reporter=reporter) as run:
+        run.advance(plan.steps, stop)
+        if run.is_done:
+            return run.finish()
+        run.save()
+        return run.summary()
+
+
+@contextmanager
+def open_run(
+    plan: Plan,
+    backend: Backend,
+    feed: Feed,
+    settings: RunSettings,
+    path: Path,
+    *,
+    resume: bool = False,
+    reporter: Reporter = SILENT,
+) -> Iterator[Run]:
+    """A run in the folder `path`, which no other process can train into meanwhile.
+
+    With `resume` it goes on from the last complete checkpoint, or from the beginning if there is none yet: batches,
+    masks, weights, optimizer and log are then what they would be had it never stopped.
+
+    Raises:
+        RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`, `train-run-damaged`,
+            `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`, `train-checkpoint-damaged`; and
+            what the backend refuses.
+    """
+    with open_folder(path, resume=resume) as folder:
+        checkpoint = _require_resumable(folder, plan, settings, reporter) if folder.begun else None
+        trainer = backend.trainer(plan, settings.train)
+        if folder.begun:
+            folder.write_settings(settings)
+            if folder.plan() != plan:
+                folder.write_plan(plan)
+        else:
+            folder.begin(plan, settings)
+        folder.summary_file.unlink(missing_ok=True)
+        Checkpoints(folder.checkpoints).clear_debris(after=checkpoint.state.step if checkpoint else 0)
+        with closing(Journal(folder.log_file)) as journal:
+            run = Run(plan, trainer, feed, settings, folder, journal, reporter)
+            if checkpoint is None:
+                journal.cut(0)
+                run.begin()
+            else:
+                if not journal.cut(checkpoint.state.log_bytes):
+                    reporter.warn(_short_log(folder))
+                trainer.load(checkpoint.trainer)
+                run.restore(checkpoint.state)
+            reporter.begin(run.step)
+            yield run
+
+
+def _require_resumable(
+    folder: RunFolder, plan: Plan, settings: RunSettings, reporter: Reporter
+) -> Checkpoint | None:
+    """The checkpoint from which to go on; None to begin again, where none was ever written."""
+    require_same_settings(folder.settings(), settings)
+    before = folder.plan()
+    checkpoint, warnings = Checkpoints(folder.checkpoints).latest()
+    if checkpoint is None and warnings:
+        raise fail(
+            "train-checkpoint-damaged",
+            f"every checkpoint in {folder.checkpoints} is damaged",
+            subject=str(folder.checkpoints),
+            help="train into another folder, or delete the checkpoints to begin this run again",
+            notes=tuple(warning.message for warning in warnings),
+        )
+    require_same_past(before, plan, checkpoint.state.step if checkpoint else 0, settings.train)
+    for warning in warnings:
+        reporter.warn(warning)
+    return checkpoint
+
+
+def _short_log(folder: RunFolder) -> Diagnostic:
+    return Diagnostic(
+        "train-log-short",
+        "the log has lost lines since the checkpoint was written; what follows is appended",
+        subject=str(folder.log_file),
+        severity="warning",
+    )

@@ -1,0 +1,71 @@
+"""Whether a run may go on under what it is told now: what was done stands, what is to come is free."""
+
+from raptr_dsl.backend import TrainSettings
+from raptr_dsl.diagnostics import Diagnostics, fail
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.training.settings import RunSettings, differences
+
+
+def require_same_settings(before: RunSettings, now: RunSettings) -> None:
+    """Raises RaptrError naming everything that decides a run's numbers and is not what it was."""
+    problems = Diagnostics()
+    for name, old, new in differences(before, now):
+        problems.add(
+            "train-resume-settings",
+            f"the run began with {name} = {_shown(old)}, and now it is {_shown(new)}",
+            subject=name,
+            help="leave the option out: a resume takes what the run began with; or train into another folder",
+        )
+    problems.raise_errors()
+
+
+def require_same_past(before: Plan, now: Plan, done: int, settings: TrainSettings) -> None:
+    """Rule 42: with `done` steps done, a run may go on under another plan that agrees on all of them.
+
+    Raises:
+        RaptrError: `train-resume-plan`, naming both digests and the first stage that differs;
+            `train-resume-horizon` where the learning rates of the steps done would have been others.
+    """
+    if before.digest == now.digest or not done:
+        return
+    if done > now.steps or before.clip(done) != now.clip(done):
+        raise fail(
+            "train-resume-plan",
+            f"the run followed another plan for the {done:,} steps it has done",
+            subject="plan",
+            help="go on with the plan it began with, or train into another folder",
+            notes=(f"it began with {before.digest}", f"now it is {now.digest}", _first_difference(before, now)),
+        )
+    changed = _first_other_rate(settings, before.steps, now.steps, done)
+    if changed is None:
+        return
+    raise fail(
+        "train-resume-horizon",
+        f"the run was to have {before.steps:,} steps, and now {now.steps:,}: that changes the learning rate of steps "
+        "it has done",
+        subject="steps",
+        help="keep the number of steps, or train into another folder; a constant learning rate would allow it",
+        notes=(
+            f"it began with {before.digest}",
+            f"now it is {now.digest}",
+            f"step {changed:,} was done at {settings.learning_rate(changed, before.steps):.6g}, and the horizon of "
+            f"{now.steps:,} steps gives it {settings.learning_rate(changed, now.steps):.6g}",
+        ),
+    )
+
+
+def _first_difference(before: Plan, now: Plan) -> str:
+    raise NotImplementedError
+
+
+def _first_other_rate(settings: TrainSettings, before: int, now: int, done: int) -> int | None:
+    """The first step done whose learning rate depends on which of two horizons holds."""
+    if before == now:
+        return None
+    return next(
+        (n for n in range(done) if settings.learning_rate(n, before) != settings.learning_rate(n, now)), None
+    )
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)

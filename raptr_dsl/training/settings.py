@@ -1,0 +1,66 @@
+"""What a run is told: what decides its numbers, and how often it reports."""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from raptr_dsl.backend.settings import TrainSettings
+from raptr_dsl.ir.base import Frozen
+
+
+class DataIdentity(Frozen):
+    """Which tokens a run reads. `paths` only say where they were found; the hash and the tokenizer decide."""
+
+    paths: tuple[str, ...] = ()
+    sha256: str
+    tokenizer: dict[str, str | int]
+
+
+class Cadence(Frozen):
+    """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it."""
+
+    log_every: int = Field(10, ge=1)
+    eval_every: int = Field(100, ge=0)
+    checkpoint_every: int = Field(500, ge=0)
+
+
+class RunSettings(Frozen):
+    """All that decides a run's numbers besides its plan; what `settings.json` holds.
+
+    Attributes:
+        data_seed: of the order of the batches.
+        eval_batches: held-out batches of an evaluation.
+        threads: CPU threads; None for the framework's choice. Another number may round sums otherwise.
+    """
+
+    format: Literal["raptr-run-1"] = "raptr-run-1"
+    backend: str
+    train: TrainSettings = TrainSettings()
+    data: DataIdentity
+    data_seed: int = Field(0, ge=0, lt=2**64)
+    eval_batches: int = Field(8, ge=1)
+    threads: int | None = Field(None, ge=1)
+    cadence: Cadence = Cadence()
+
+
+# What may change from one resume to the next without changing what is learned.
+_FREE = ("cadence.", "data.paths", "threads")
+
+
+def differences(before: RunSettings, now: RunSettings) -> list[tuple[str, Any, Any]]:
+    """(name, before, now) of everything in which two runs differ that decides their numbers."""
+    old, new = dict(_flat(before.model_dump())), dict(_flat(now.model_dump()))
+    return [
+        (name, old.get(name), new.get(name))
+        for name in dict.fromkeys([*old, *new])
+        if not name.startswith(_FREE) and old.get(name) != new.get(name)
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
