@@ -1,0 +1,186 @@
+"""Expressions → exact numbers, lists and words (rules 1–3). Nothing here rounds, and nothing is a float."""
+
+from collections.abc import Collection
+from fractions import Fraction
+
+from raptr_dsl.compiler.scope import Quantity, Scope
+from raptr_dsl.diagnostics import did_you_mean
+from raptr_dsl.source import Span
+from raptr_dsl.syntax import ast
+
+MAX_BITS = 256
+"""Of the numerator and of the denominator of a result."""
+
+_KINDS = {
+    ast.String: "a text",
+    ast.Call: "a call",
+    ast.Range: "a range",
+    ast.List: "a list",
+}
+
+
+def evaluate(node: ast.Value, scope: Scope) -> Quantity | None:
+    """The value of an expression, or None with every mistake in it recorded.
+
+    A chain of operators is walked in a loop: it can be as long as a file.
+    """
+    if isinstance(node, ast.Number):
+        return Quantity(node.value, node.is_count)
+    if isinstance(node, ast.Binary):
+        return _evaluate_chain(node, scope)
+    if isinstance(node, ast.Unary):
+        return _evaluate_signs(node, scope)
+    if isinstance(node, ast.Name):
+        return _number_of_name(node, scope)
+    if isinstance(node, ast.Hole):
+        not_yet(scope, node.span, "`?`, a value to be solved from the requirements,")
+        return None
+    scope.diagnostics.add(
+        "not-a-number",
+        f"{_KINDS[type(node)]} stands where a number is meant",
+        node.span,
+        help="numbers are written 6, 6/12, 50% or 675k; they combine with + - * / and ( )",
+    )
+    return None
+
+
+def is_too_large(number: Fraction) -> bool:
+    """Whether a result passes the limit on numbers; such a number is refused before it is used."""
+    return number.numerator.bit_length() > MAX_BITS or number.denominator.bit_length() > MAX_BITS
+
+
+def count_of(node: ast.Value, scope: Scope, what: str, least: int = 0, most: int | None = None) -> int | None:
+    """A whole number `least` ≤ n ≤ `most`, or None with the mistake recorded; `what` names it in the message."""
+    quantity = evaluate(node, scope)
+    if quantity is None:
+        return None
+    value = quantity.value
+    # A fraction's own value is legal here if it is whole: `4/2` groups are 2 groups.
+    if value.denominator == 1 and value >= least and (most is None or value <= most):
+        return value.numerator
+    if value.denominator != 1:
+        fact = f"{what} is a whole number, and {node.span.text} is not"
+    elif most is None:
+        fact = f"{what} is at least {least}, and {node.span.text} is less"
+    else:
+        fact = f"{what} is between {least} and {most}, and {node.span.text} is not"
+    scope.diagnostics.add("bad-number", fact, node.span, related=scope.chain(quantity))
+    return None
+
+
+def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) -> str | None:
+    """One of the legal words, or None with the mistake recorded; `what` names the place in the message.
+
+    A choice parameter stands for the word it was given.
+    """
+    if isinstance(node, ast.Name):
+        definition = scope.find(node.text)
+        word = node.text
+        if definition is not None and word not in legal:
+            if definition.meaning is None:
+                return None
+            word = definition.meaning if isinstance(definition.meaning, str) else word
+        elif definition is not None and isinstance(definition.meaning, str):
+            word = definition.meaning
+        if word in legal:
+            return word
+        unknown_word(scope, node.span, word, legal, what)
+        return None
+    if isinstance(node, ast.Hole):
+        not_yet(scope, node.span, f"`?` for {what}")
+        return None
+    if isinstance(node, ast.Call) and node.name.text in legal:
+        scope.diagnostics.add(
+            "bad-value",
+            f"`{node.name.text}` takes no arguments",
+            node.span,
+            help=f"write {node.name.text}",
+        )
+        return None
+    unknown_word(scope, node.span, node.span.text, legal, what)
+    return None
+
+
+def unknown_word(scope: Scope, span: Span, word: str, legal: Collection[str], what: str) -> None:
+    """Records that a word is none of those legal in its place."""
+    nearest = did_you_mean(word, legal)
+    scope.diagnostics.add(
+        "unknown-word",
+        f"{what} cannot be `{word}`",
+        span,
+        help=(f"did you mean `{nearest}`? " if nearest else "") + "legal here: " + ", ".join(legal),
+    )
+
+
+def not_yet(scope: Scope, span: Span, feature: str) -> None:
+    """Records that the language has a feature which this version does not carry out."""
+    scope.diagnostics.add("not-yet", f"{feature} is not supported yet", span, help="leave it out for now")
+
+
+def _number_of_name(node: ast.Name, scope: Scope) -> Quantity | None:
+    definition = scope.lookup(node)
+    if definition is None or definition.meaning is None:
+        return None
+    meaning = definition.meaning
+    if isinstance(meaning, Quantity):
+        return meaning
+    kind = f"the word {meaning}" if isinstance(meaning, str) else _KINDS[type(meaning)]
+    scope.diagnostics.add("not-a-number", f"`{node.text}` is {kind}, not a number", node.span)
+    return None
+
+
+def _evaluate_signs(node: ast.Value, scope: Scope) -> Quantity | None:
+    negative = False
+    while isinstance(node, ast.Unary):
+        negative = not negative
+        node = node.operand
+    quantity = evaluate(node, scope)
+    return quantity._replace(value=-quantity.value) if quantity and negative else quantity
+
+
+def _evaluate_chain(node: ast.Binary, scope: Scope) -> Quantity | None:
+    chain: list[ast.Binary] = []
+    first: ast.Value = node
+    while isinstance(first, ast.Binary):
+        chain.append(first)
+        first = first.left
+    result = evaluate(first, scope)
+    for binary in reversed(chain):
+        right = evaluate(binary.right, scope)
+        result = None if result is None or right is None else _combine(binary, result, right, scope)
+    return result
+
+
+def _combine(node: ast.Binary, left: Quantity, right: Quantity, scope: Scope) -> Quantity | None:
+    """Rule 1: `+ - *` of counts is a count, everything else a share."""
+    both_counts = left.is_count and right.is_count
+    parametric = left.parametric or right.parametric
+    if node.op == "/":
+        if not right.value:
+            scope.diagnostics.add(
+                "division-by-zero", "division by zero", node.right.span, label="this is 0", related=scope.chain(right)
+            )
+            return None
+        # A count over a count is written in parts of the whole; the denominator is a promise about the model.
+        written = (right.value.numerator,) if both_counts and right.value > 1 else ()
+        result = Quantity(left.value / right.value, False, written or left.denominators, parametric)
+    else:
+        value = _ARITHMETIC[node.op](left.value, right.value)
+        written = tuple(dict.fromkeys(left.denominators + right.denominators))
+        result = Quantity(value, both_counts, written, parametric)
+    if is_too_large(result.value):
+        scope.diagnostics.add(
+            "limit-number",
+            f"the result of this calculation needs more than {MAX_BITS} bits",
+            node.span,
+            help=f"numbers are exact and have at most {MAX_BITS} bits above and below the fraction bar",
+        )
+        return None
+    return result
+
+
+_ARITHMETIC = {
+    "+": Fraction.__add__,
+    "-": Fraction.__sub__,
+    "*": Fraction.__mul__,
+}

@@ -1,0 +1,113 @@
+"""Where everything in the IR was written: IR path → span, text and the chain of statements that expanded it.
+
+Every later pass carries this table, so that an error of binding, planning or proving has a caret too. It is filled
+with what lowering holds anyway and answers lazily: a run of 20,000 stages costs one small tuple a stage.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from raptr_dsl.diagnostics import Label
+from raptr_dsl.source import Span
+
+Path = tuple[str | int, ...]
+
+
+class Place(NamedTuple):
+    """Where a value was written.
+
+    Attributes:
+        span: what a caret should mark. value: the value alone, which an edit would replace.
+        denominators: those written in it (rule 2): 12 for `6/12` and for `1/12..6/12`, none for `50%`.
+    """
+
+    span: Span
+    value: Span
+    denominators: tuple[int, ...] = ()
+
+
+class Link(NamedTuple):
+    """A statement that expanded another, and what expanded that one in turn."""
+
+    label: Label
+    parent: "Link | None"
+
+
+class Origin(NamedTuple):
+    """Where one value of the IR comes from; `span` is None if no text says it (a default of the language).
+
+    Attributes:
+        text: the value as written (`6/12`). denominators: see `Place`.
+        chain: the runs, repeats and ramps that the statement was expanded by, innermost first.
+        value: the span of `text`, for edits.
+    """
+
+    span: Span | None = None
+    text: str = ""
+    denominators: tuple[int, ...] = ()
+    chain: tuple[Label, ...] = ()
+    value: Span | None = None
+
+
+NOWHERE = Origin()
+
+
+class StagePlaces(NamedTuple):
+    """The places of one stage statement, shared by all stages that it expands to.
+
+    Attributes:
+        statement: the whole statement, where something has no place of its own.
+        duration: of the stage, ramp or repeat that says how long it takes.
+        axes: axis → field of its `AxisRule` → place.
+    """
+
+    statement: Span
+    duration: Place | None
+    axes: Mapping[str, Mapping[str, Place]]
+
+    def at(self, path: Path) -> Place:
+        """The place of `("duration",)`, `("axes", "depth", "size")`; of the statement for anything else."""
+        place = None
+        match path:
+            case ("duration",):
+                place = self.duration
+            case ("axes", str(axis), str(field)):
+                place = self.axes.get(axis, {}).get(field)
+            case ("axes", str(axis)):
+                place = self.axes.get(axis, {}).get("size")
+        return place or Place(self.statement, self.statement)
+
+
+class Origins:
+    """The table. Paths follow the IR: `("stages", 3, "axes", "depth", "size")`, `("requirements", 0)`, `("horizon",)`."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[StagePlaces, Link | None]] = []
+        self.places: dict[Path, Place] = {}
+
+    def at(self, path: Path) -> Origin:
+        """Where the value at `path` was written, or else what encloses it."""
+        match path:
+            case ("stages", int(number), *rest) if number < len(self.stages):
+                places, link = self.stages[number]
+                return _origin(places.at(tuple(rest)), link)
+        while path and path not in self.places:
+            path = path[:-1]
+        return _origin(self.places[path], None) if path else NOWHERE
+
+    def span(self, path: Path) -> Span | None:
+        """What a caret at `path` should mark."""
+        return self.at(path).span
+
+
+def labels(link: Link | None) -> tuple[Label, ...]:
+    """The chain of statements as secondary labels, innermost first."""
+    found: list[Label] = []
+    while link is not None:
+        found.append(link.label)
+        link = link.parent
+    return tuple(found)
+
+
+def _origin(place: Place, link: Link | None) -> Origin:
+    return Origin(place.span, place.value.text, place.denominators, labels(link), place.value)
