@@ -47,11 +47,14 @@ def synced(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def discard(folder: Path) -> None:
-    """Takes a folder away in one step, so that nobody meets half of it."""
-    aside = _temporary(folder)
-    os.replace(folder, aside)
-    shutil.rmtree(aside, ignore_errors=True)
+def discard(path: Path) -> None:
+    """Takes a folder, or a file in its place, away in one step, so that nobody meets half of it."""
+    aside = _temporary(path)
+    os.replace(path, aside)
+    if aside.is_dir() and not aside.is_symlink():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink()
 
 
 def _temporary(folder: Path) -> Path:

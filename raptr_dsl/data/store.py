@@ -66,7 +66,7 @@ def open_dataset(
     notes = corpus.notes
     for _ in range(_ATTEMPTS):
         try:
-            if not os.path.isdir(folder):
+            if not os.path.lexists(folder):
                 counter = Counter(progress, passes(tokenizer) * corpus.size)
                 _write(folder, corpus, learn(corpus, tokenizer, size, counter), counter)
             return TokenDataset(*_read(folder, corpus, tokenizer), chunk_tokens=chunk_tokens, notes=notes)
