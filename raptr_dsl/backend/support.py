@@ -1,0 +1,33 @@
+"""Whether a backend can execute a plan: everything it cannot do, before anything is built."""
+
+from collections.abc import Iterator
+
+from raptr_dsl.backend.protocol import Backend
+from raptr_dsl.diagnostics import Diagnostic
+from raptr_dsl.ir.plan import Plan
+
+
+def unsupported(plan: Plan, backend: Backend) -> tuple[Diagnostic, ...]:
+    """One `backend-unsupported` for each word of the plan that the backend does not declare."""
+    stages_by_need: dict[tuple[str, str, str], list[str]] = {}
+    for index, stage in enumerate(plan.stages):
+        for axis, rule in stage.axes.items():
+            for need in _needs(axis, rule.scale, rule.idle):
+                stages_by_need.setdefault(need, []).append(stage.name or f"stage {index + 1}")
+    return tuple(
+        Diagnostic(
+            code="backend-unsupported",
+            message=f"the {backend.name} backend has no {attribute}{value}",
+            notes=(f"asked for in {', '.join(dict.fromkeys(stages))}",),
+            help=f"it has {', '.join(sorted(getattr(backend.capabilities, kind))) or 'none'}",
+            subject=backend.name,
+        )
+        for (kind, attribute, value), stages in stages_by_need.items()
+        if value not in getattr(backend.capabilities, kind)
+    )
+
+
+def _needs(axis: str, scale: str, idle: str) -> Iterator[tuple[str, str, str]]:
+    yield "axes", "axis ", axis
+    yield "scales", "scale=", scale
+    yield "idle", "idle=", idle

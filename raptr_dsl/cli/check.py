@@ -1,0 +1,49 @@
+"""`raptr check`: every mistake in the files given, and nothing else. It starts as fast as its parser."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raptr_dsl.cli.common import counted, format_option, schedule_options, show_diagnostics
+
+
+@click.command(short_help="Find the mistakes in schedule files.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILES...")
+@schedule_options
+@format_option
+@click.pass_context
+def command(ctx: click.Context, files: tuple[str, ...], format: str, **overrides: Any) -> None:
+    """Finds the mistakes in schedule files, with their places and how to mend them.
+
+    A directory stands for the .raptr files in it, at any depth, and `-` for standard input. Sizes and
+    requirements are checked where a model and a number of steps are known, from the file or from the options.
+    """
+    from raptr_dsl.api import Options, check_file, check_text
+
+    options = Options(**overrides)
+    diagnostics, paths = [], list(dict.fromkeys(_expanded(files, ctx)))
+    for path in paths:
+        if path == "-":
+            text = click.get_text_stream("stdin", encoding="utf-8").read()
+            done = check_text(text, options, name="<stdin>")
+        else:
+            done = check_file(path, options)
+        diagnostics += done.diagnostics
+    show_diagnostics(diagnostics, format)
+    click.echo(f"{len(paths)} {'file' if len(paths) == 1 else 'files'}, {counted(diagnostics)}", err=True)
+    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
+        ctx.exit(1)
+
+
+def _expanded(files: tuple[str, ...], ctx: click.Context) -> Iterator[str]:
+    for name in files:
+        path = Path(name)
+        if not path.is_dir():
+            yield name
+            continue
+        found = sorted(str(file) for file in path.rglob("*.raptr"))
+        if not found:
+            raise click.UsageError(f"There is no .raptr file in the directory {name}", ctx)
+        yield from found

@@ -1,0 +1,174 @@
+"""What the commands share: options, and how diagnostics reach the terminal."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+
+import click
+
+from raptr_dsl.diagnostics import Diagnostic, RaptrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raptr_dsl.ir.plan import Plan
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+FORMATS = ("text", "json", "github")
+
+
+class Once(click.Option):
+    """An option that is refused when it is given twice: if the last one won, typing errors would go unseen."""
+
+    def __init__(self, *declarations: Any, **attributes: Any) -> None:
+        self._otherwise = attributes.pop("default", None)
+        super().__init__(*declarations, multiple=True, **attributes)
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        values = super().process_value(ctx, value)
+        if len(values) > 1:
+            raise click.UsageError(f"{self.opts[0]} is given {len(values)} times", ctx)
+        return values[0] if values else self._otherwise
+
+
+class Assignments(click.Option):
+    """`--param name=value`, as often as there are names; a dict of them."""
+
+    def __init__(self, *declarations: Any, **attributes: Any) -> None:
+        super().__init__(*declarations, multiple=True, **attributes)
+
+    def process_value(self, ctx: click.Context, value: Any) -> dict[str, str]:
+        assigned: dict[str, str] = {}
+        for text in super().process_value(ctx, value):
+            name, equals, given = text.partition("=")
+            name, given = name.strip(), given.strip()
+            if not equals or not name or not given:
+                raise click.UsageError(f"{self.opts[0]} {text}: write name=value", ctx)
+            if name in assigned:
+                raise click.UsageError(f"{self.opts[0]} gives {name} twice", ctx)
+            assigned[name] = given
+        return assigned
+
+
+class Count(click.ParamType[int]):
+    """A whole number, spelled as in a schedule: `675k`, `1_000`, `2M`."""
+
+    name = "count"
+
+    def __init__(self, least: int = 0) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        count = read_count(value)
+        if count is None:
+            self.fail(f"{value!r} is not a whole number such as 675k, 1_000 or 2M", param, ctx)
+        if count < self.least:
+            self.fail(f"{value} is less than {self.least}", param, ctx)
+        return count
+
+
+def schedule_options(command: Decorated) -> Decorated:
+    """What a schedule leaves open or may be told otherwise.
+
+    Adds the arguments `model`, `steps`, `seed`, `params`, `budget`, as `api.Options` and `compile_file` take them.
+    """
+    for option in reversed(
+        (
+            click.option("--model", cls=Once, metavar="NAME|FILE", help="A known shape, or a TOML file of one."),
+            click.option("--steps", cls=Once, type=Count(1), metavar="N", help="Optimizer steps: 675k, 1_000."),
+            click.option("--seed", cls=Once, type=Count(), metavar="S", help="The seed of the masks."),
+            click.option("--param", "params", cls=Assignments, metavar="NAME=VALUE", help="Set a parameter."),
+            click.option("--budget", cls=Once, metavar="SHARE", help="Require block FLOPs <= SHARE: 75%."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def format_option(command: Decorated) -> Decorated:
+    """`--format`: how diagnostics are written. Adds the argument `format`."""
+    return click.option(
+        "--format",
+        cls=Once,
+        type=click.Choice(FORMATS),
+        default="text",
+        help="How to report: text (the default), json, or github (annotations of a pull request).",
+    )(command)
+
+
+def show_diagnostics(diagnostics: Iterable[Diagnostic], format: str = "text") -> None:
+    """Text goes to standard error; what programs read goes to standard output."""
+    from raptr_dsl.render import render
+
+    for_people = format == "text"
+    text = render(diagnostics, format, color=for_people and wants_color(sys.stderr))
+    if text:
+        click.echo(text, err=for_people)
+
+
+@contextmanager
+def errors_shown(format: str) -> Iterator[None]:
+    """Shows the diagnostics of a `RaptrError` in a format of the user's choice and ends the command."""
+    try:
+        yield
+    except RaptrError as error:
+        show_diagnostics(error.diagnostics, format)
+        raise click.exceptions.Exit(1) from None
+
+
+def counted(diagnostics: Sequence[Diagnostic]) -> str:
+    """`2 errors, 1 warning`; `no errors`."""
+    counts = [
+        f"{number} {severity if number == 1 else severity + 's'}"
+        for severity in ("error", "warning")
+        if (number := sum(diagnostic.severity == severity for diagnostic in diagnostics))
+    ]
+    return ", ".join(counts) or "no errors"
+
+
+def wants_color(stream: TextIO) -> bool:
+    """Whether to colour what is written there: on a terminal, unless NO_COLOR says not to (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def load_plan_or_compile(path: str, ctx: click.Context, overrides: Mapping[str, Any]) -> tuple["Plan", Sequence[Diagnostic]]:
+    """The plan of a FILE|PLAN argument, whichever it is, with the warnings of compiling it.
+
+    Args:
+        overrides: what `schedule_options` adds.
+
+    Raises:
+        RaptrError: the file cannot be read or compiled.
+        UsageError: an option would change a plan.
+    """
+    from raptr_dsl import api
+
+    if not is_plan(path):
+        compilation = api.compile_with(path, api.Options(**overrides))
+        return compilation.plan_or_raise(), compilation.diagnostics
+    given = [name for name, value in overrides.items() if value not in (None, {})]
+    if given:
+        options = ", ".join("--param" if name == "params" else f"--{name}" for name in given)
+        raise click.UsageError(f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx)
+    return api.load_plan(path), ()
+
+
+def is_plan(path: str) -> bool:
+    """Whether a file holds JSON, which no schedule begins like."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    except OSError:
+        return False  # whoever reads it says why
+
+
+def output_console(width: int | None = None) -> "Console":
+    """Standard output as a rich console that never guesses at markup, numbers or emoji in the user's text."""
+    from rich.console import Console
+
+    return Console(width=width, markup=False, highlight=False, emoji=False, no_color=not wants_color(sys.stdout))

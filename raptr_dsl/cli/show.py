@@ -1,0 +1,72 @@
+"""`raptr show`: the stages along the run and the masks of sampled steps, drawn from the plan itself."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.cli.common import (
+    Count,
+    Once,
+    load_plan_or_compile,
+    output_console,
+    schedule_options,
+    show_diagnostics,
+)
+from raptr_dsl.diagnostics import fail
+
+if TYPE_CHECKING:
+    from raptr_dsl.ir.plan import Plan
+
+NARROWEST, WIDEST = 40, 160
+
+
+@click.command(short_help="Draw a schedule or plan: its stages and its masks.")
+@click.argument("file", type=click.Path(), metavar="FILE|PLAN")
+@schedule_options
+@click.option("--axis", cls=Once, type=click.Choice(list(AXES)), help="Only this one; else all thinned.")
+@click.option("--site", cls=Once, type=Count(), default=0, help="The block whose heads or units are shown.")
+@click.option("--rows", cls=Once, type=Count(least=1), default=24, help="Rows of masks, at most: 24.")
+@click.option("--width", cls=Once, type=Count(least=NARROWEST), help="Columns; else the terminal's.")
+@click.option("--svg", cls=Once, type=click.Path(), metavar="OUT.svg", help="Write the picture there.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    file: str,
+    axis: str | None,
+    site: int,
+    rows: int,
+    width: int | None,
+    svg: str | None,
+    **overrides: Any,
+) -> None:
+    """Draws a schedule or plan: how much runs along the run, and which units run in steps sampled from it."""
+    from raptr_dsl.report.layout import thinned_axes
+
+    plan, warnings = load_plan_or_compile(file, ctx, overrides)
+    show_diagnostics(warnings)
+    axes = [axis] if axis else thinned_axes(plan) or ["depth"]
+    if site >= plan.shape.layers:
+        raise click.UsageError(f"--site {site}: the model's blocks are 0 to {plan.shape.layers - 1}", ctx)
+    if svg is not None:
+        _write_svg(plan, axes, site, Path(svg))
+        return
+    from raptr_dsl.report.picture import picture
+
+    terminal = output_console()
+    glyphs_of = getattr(sys.stdout, "encoding", None)
+    drawn = picture(plan, axes, width or min(terminal.width, WIDEST), rows, site, glyphs_of)
+    wide = output_console(width) if width else terminal
+    for line in drawn:
+        wide.print(line, overflow="ignore", no_wrap=True, crop=False)
+
+
+def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path) -> None:
+    from raptr_dsl.report.svg import svg
+
+    try:
+        path.write_text(svg(plan, axes, site), encoding="utf-8")
+    except OSError as error:
+        raise fail("output-write", f"cannot write {path}: {error.strerror}", subject="--svg") from None

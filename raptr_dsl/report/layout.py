@@ -1,0 +1,107 @@
+"""What every picture of a plan shares: which steps its columns show, its characters, its colours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.ir.bound import BoundStage
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.occupancy import occupancy
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a picture: a step of a stage, both by index."""
+
+    stage: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glyphs:
+    """The characters of a picture. `levels` and `shades` rise from empty to full."""
+
+    levels: str
+    shades: str
+    upper: str
+    lower: str
+    off: str
+    vertical: str
+    tick: str
+    corner: str
+    horizontal: str
+    border: str
+
+    @property
+    def full(self) -> str:
+        return self.levels[-1]
+
+    @property
+    def has_halves(self) -> bool:
+        return bool(self.upper)
+
+
+BLOCKS = Glyphs(" ▁▂▃▄▅▆▇█", " ░▒▓█", "▀", "▄", "·", "│", "┤", "└", "─", "┴")
+ASCII = Glyphs(" #", " .:+#", "", "", ".", "|", "+", "+", "-", "+")
+
+STAGE_STYLES = ("cyan", "green", "yellow", "magenta", "blue", "red")
+"""Terminal colours of stages, in turn: the named ones, which follow the terminal's theme."""
+
+
+def glyphs_for(encoding: str | None) -> Glyphs:
+    """The finest characters that an encoding has."""
+    try:
+        "".join(str(getattr(BLOCKS, name)) for name in BLOCKS.__slots__).encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return BLOCKS
+
+
+def columns(plan: Plan, width: int) -> list[Column]:
+    """`width` steps that stand for the run: every stage has its share, and at least one while there is room.
+
+    Within its stage, a column shows the step in the middle of its part.
+    """
+    if len(plan.stages) > width:
+        middles = ((2 * column + 1) * plan.steps // (2 * width) for column in range(width))
+        return [Column(_stage_at(plan.stages, step), step) for step in middles]
+    return [
+        Column(index, stage.start + (2 * column + 1) * stage.steps // (2 * shown))
+        for index, (stage, shown) in enumerate(zip(plan.stages, _shares(plan.stages, width), strict=True))
+        for column in range(shown)
+    ]
+
+
+def _shares(stages: Sequence[BoundStage], width: int) -> list[int]:
+    """`width` dealt out in proportion to the stages' steps, at least 1 each."""
+    total, spare = sum(stage.steps for stage in stages), width - len(stages)
+    exact = [Fraction(stage.steps * width, total) - 1 for stage in stages]
+    wanted = sum((share for share in exact if share > 0), Fraction(0))
+    extra = [max(share, Fraction(0)) * spare / wanted if wanted else Fraction(0) for share in exact]
+    dealt = [int(share) for share in extra]
+    by_remainder = sorted(range(len(stages)), key=lambda index: dealt[index] - extra[index])
+    for index in by_remainder[: spare - sum(dealt)]:
+        dealt[index] += 1
+    return [1 + share for share in dealt]
+
+
+def _stage_at(stages: Sequence[BoundStage], step: int) -> int:
+    return next(index for index, stage in enumerate(stages) if step < stage.stop)
+
+
+def thinned_axes(plan: Plan) -> list[str]:
+    """The axes that some stage thins out, in the order of the table of axes."""
+    return [axis for axis in AXES if any(axis in stage.axes for stage in plan.stages)]
+
+
+def mean_units(plan: Plan, axis: str, column: Column) -> Fraction:
+    """The units of an axis that run at one site in a column's step, in the mean where that is random."""
+    stage, space = plan.stages[column.stage], AXES[axis].space(plan.shape)
+    rule = stage.axes.get(axis)
+    return Fraction(space.units) if rule is None else occupancy(rule, space, column.step - stage.start).mean
+
+
+def stage_label(plan: Plan, index: int) -> str:
+    """A stage's name, or its number."""
+    return plan.stages[index].name or str(index + 1)

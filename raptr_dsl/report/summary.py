@@ -1,0 +1,193 @@
+"""A plan on one screen, and the same facts for programs."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.flops import FlopReport
+from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.report.layout import stage_label
+from raptr_dsl.wording import plural, share_text
+
+MOST_STAGES = 24
+"""A longer table is cut in the middle: it is to fit on a screen."""
+
+
+def summary(plan: Plan, written: str = "") -> Group:
+    """What was compiled, stage by stage; what it costs; what is proven; where it was written."""
+    report = plan.flops()
+    return Group(_title(plan), Text(), _stages(plan, report), Text(), _facts(plan, report, written))
+
+
+def _title(plan: Plan) -> Text:
+    title = Text(plan.name, "bold")
+    if plan.doc:
+        title.append(f"  {' '.join(plan.doc.split())}", "not bold")
+    shape = plan.shape
+    title.append(
+        f"\n{plural(plan.steps, 'step')} of {shape.batch:,} × {shape.seq:,} tokens, "
+        f"{shape.layers} blocks × {shape.hidden:,}, {plural(shape.heads, 'head')}, "
+        f"ffn {shape.ffn:,}, vocabulary {shape.vocab:,}",
+        "dim not bold",
+    )
+    return title
+
+
+def _stages(plan: Plan, report: FlopReport) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("stage", overflow="ellipsis", no_wrap=True, max_width=16)
+    for heading in ("steps", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("axis", "size", "sample", "scale", "also"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("block FLOPs", justify="right", no_wrap=True)
+    for index in _shown(len(plan.stages)):
+        if index is None:
+            table.add_row("…", f"{len(plan.stages) - MOST_STAGES:,} more")
+            continue
+        stage = plan.stages[index]
+        head = (stage_label(plan, index), f"{stage.steps:,}", share_text(stage.duration / plan.steps))
+        cost = percent(report.stages[index].ratio_blocks)
+        rules = [_rule_cells(plan, axis, stage, rule) for axis, rule in stage.axes.items()] or [("full",)]
+        for row, cells in enumerate(rules):
+            padded = (*cells, *[""] * (5 - len(cells)))
+            table.add_row(*(head if row == 0 else ("", "", "")), *padded, cost if row == 0 else "")
+    return table
+
+
+def _shown(stages: int) -> Iterator[int | None]:
+    """The indices of the stages to show, None for those left out."""
+    if stages <= MOST_STAGES:
+        yield from range(stages)
+        return
+    yield from range(MOST_STAGES - 4)
+    yield None
+    yield from range(stages - 4, stages)
+
+
+def _rule_cells(plan: Plan, axis: str, stage: BoundStage, rule: BoundRule) -> tuple[str, str, str, str, str]:
+    return axis, size_text(plan, axis, rule), _law_text(rule), rule.scale, _also(rule)
+
+
+def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
+    """`6/12`, `6→12/12` for a curve, `4|8|16/32` for a drawn size, `p=80%`; in elements."""
+    space = AXES[axis].space(plan.shape)
+    total = space.units * space.group
+
+    def elements(units: Fraction | int) -> str:
+        size = Fraction(units) * space.group
+        return f"{size.numerator}" if size.denominator == 1 else f"{float(size):.4g}"
+
+    if rule.choices:
+        choices = [elements(size) for size in rule.choices]
+        if len(choices) > 4:
+            choices = [choices[0], "…", choices[-1]]
+        return f"{'|'.join(choices)}/{total}"
+    first, last = rule.sizes[0].value, rule.sizes[-1].value
+    if rule.measure == "probability":
+        return f"p={share_text(first)}" + (f"→{share_text(last)}" if last != first else "")
+    return elements(first) + (f"→{elements(last)}" if len(rule.sizes) > 1 else "") + f"/{total}"
+
+
+def _law_text(rule: BoundRule) -> str:
+    """The law with its parameters: `stratified(groups=4)`."""
+    parameters = rule.law.model_dump(mode="json", exclude={"law"}, exclude_defaults=True)
+    given = ", ".join(
+        f"{name}={'[…]' if isinstance(value, list) else value}" for name, value in parameters.items()
+    )
+    return f"{rule.law.law}({given})" if given else rule.law.law
+
+
+def _also(rule: BoundRule) -> str:
+    """What a rule says besides size, law and scale, where it is not the default."""
+    words = []
+    if rule.keep:
+        words.append(f"keep {','.join(map(str, rule.keep)) if len(rule.keep) <= 4 else len(rule.keep)}")
+    if rule.profile.kind != "uniform":
+        words.append(f"profile={rule.profile.kind}")
+    if rule.every != 1:
+        words.append(f"every={rule.every or 'stage'}")
+    if rule.idle != "zero":
+        words.append(f"idle={rule.idle}")
+    return " ".join(words)
+
+
+def _facts(plan: Plan, report: FlopReport, written: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rules = [rule for stage in plan.stages for rule in stage.axes.values()]
+    certain = all(rule.law.exact and not rule.choices for rule in rules)
+    mean = "" if certain else " expected"
+    table.add_row(
+        "FLOPs",
+        f"blocks {_cost(report.blocks, report.full_blocks)}{mean}\n"
+        f"total  {_cost(report.total, report.full_total)}{mean}, with the vocabulary head",
+    )
+    if not certain:
+        worst = plan.flops(case="worst")
+        table.add_row("", f"worst  {_cost(worst.blocks, worst.full_blocks)} of the blocks")
+    for index, proven in enumerate(plan.proven):
+        table.add_row("" if index else "proven", f"{proven.text}: {proven.value}")
+    table.add_row("shapes", f"{plural(plan.shapes, 'distinct program shape')}")
+    table.add_row("seed", str(plan.seed))
+    table.add_row("digest", plan.digest)
+    if written:
+        table.add_row("plan", written)
+    return table
+
+
+def _cost(part: Fraction, whole: Fraction) -> str:
+    ratio, ceiling = percent(part / whole), speed_up(part, whole)
+    return f"{float(part):.4e} of {float(whole):.4e} = {ratio}, at most {ceiling} faster"
+
+
+def percent(share: Fraction) -> str:
+    """A share to a hundredth of a percent: `75%`, `81.94%`."""
+    return f"{float(round(share * 100, 2)):g}%"
+
+
+def speed_up(part: Fraction, whole: Fraction) -> str:
+    """The ceiling on speed-up, rounded down so that it is never claimed too high: `1.333x`."""
+    return f"{float(Fraction(int(whole * 1000 / part), 1000)):.3f}x"
+
+
+def facts(plan: Plan, written: str = "") -> dict[str, Any]:
+    """The summary for programs. Exact FLOPs and ratios are strings (`"3/4"`): no JSON reader rounds those."""
+    report = plan.flops()
+    return {
+        "name": plan.name,
+        "doc": plan.doc,
+        "steps": plan.steps,
+        "seed": plan.seed,
+        "shape": plan.shape.model_dump(mode="json"),
+        "stages": [
+            {
+                "name": stage.name,
+                "start": stage.start,
+                "stop": stage.stop,
+                "axes": {axis: rule.model_dump(mode="json") for axis, rule in stage.axes.items()},
+                "flops": _exact(costs),
+            }
+            for stage, costs in zip(plan.stages, report.stages, strict=True)
+        ],
+        "flops": {"convention": "matmul", **_exact(report)},
+        "proven": [proven.model_dump(mode="json") for proven in plan.proven],
+        "shapes": plan.shapes,
+        "digest": plan.digest,
+        "checksum": plan.checksum,
+        "written": written or None,
+    }
+
+
+def _exact(report: FlopReport) -> dict[str, str]:
+    return {
+        name: str(getattr(report, name))
+        for name in ("blocks", "total", "full_blocks", "full_total", "ratio_blocks", "ratio_total")
+    }
