@@ -1,0 +1,52 @@
+"""raptr_torch: runs plans on PyTorch. What it can do is known without importing torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.plan import Plan
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from raptr_torch.runner import Runner
+
+
+class TorchBackend:
+    """Implements `raptr_dsl.backend.Backend`."""
+
+    name = "torch"
+    capabilities = Capabilities(
+        axes=frozenset({"depth", "heads", "width"}),
+        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse"}),
+        idle=frozenset({"zero", "skip"}),
+        dtypes=frozenset({"float32", "bfloat16", "float64"}),
+    )
+
+    def shape(self, model: Any) -> ModelShape:
+        """The shape of one of this package's models."""
+        from raptr_torch.shape import shape
+
+        return shape(model)
+
+    def attach(self, model: nn.Module, plan: Plan, optimizer: Optimizer | None = None) -> Runner:
+        """Makes a model obey a plan; see `raptr_torch.apply.attach`."""
+        from raptr_torch.apply import attach
+
+        return attach(self, model, plan, optimizer)
+
+    def trainer(self, plan: Plan, settings: TrainSettings) -> Trainer:
+        """The small transformer at the plan's shape, with AdamW."""
+        from raptr_torch.train import TorchTrainer
+
+        return TorchTrainer(self, plan, settings)
+
+
+BACKEND: Backend = TorchBackend()
+attach = BACKEND.attach
+shape = BACKEND.shape
+
+__all__ = ["BACKEND", "TorchBackend", "attach", "shape"]

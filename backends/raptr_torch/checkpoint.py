@@ -1,0 +1,92 @@
+"""Everything that the next step depends on, written to a folder and read back to the bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from raptr_dsl.diagnostics import fail
+from torch import nn
+from torch.optim import Optimizer
+
+from raptr_torch.runner import Runner
+
+TENSORS = "trainer.pt"
+COUNTS = "counts.json"
+
+
+def save(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -> None:
+    """Writes weights, optimizer state, counts and random states.
+
+    Raises:
+        RaptrError: `checkpoint-write`, where the disk is full or the folder cannot be written to.
+    """
+    tensors = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    counts = {**runner.state_dict(), "python": random.getstate(), "numpy": _numpy_state()}
+    try:
+        torch.save(tensors, folder / TENSORS)
+        (folder / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
+        raise fail(
+            "checkpoint-write", f"the checkpoint could not be written: {error}", subject=str(folder)
+        ) from error
+
+
+def load(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -> None:
+    """Restores what `save` wrote; nothing is changed where a file is damaged.
+
+    Raises:
+        RaptrError: `checkpoint-read`.
+    """
+    try:
+        tensors = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
+        counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+        _require_same(tensors["model"], model)
+    except Exception as error:  # a damaged file can fail in any way
+        raise fail(
+            "checkpoint-read",
+            f"the checkpoint cannot be read: {error}",
+            subject=str(folder),
+            help="resume from an older checkpoint",
+        ) from error
+    model.load_state_dict(tensors["model"])
+    optimizer.load_state_dict(tensors["optimizer"])
+    torch.set_rng_state(tensors["torch"])
+    if tensors["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(tensors["cuda"])
+    version, words, gauss = counts["python"]
+    random.setstate((version, tuple(words), gauss))
+    _set_numpy_state(counts["numpy"])
+    runner.load_state_dict(counts)
+
+
+def _require_same(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
+    """Refuses tensors of another model."""
+    here = model.state_dict()
+    if saved.keys() != here.keys():
+        raise ValueError(f"it holds other tensors, such as {min(saved.keys() ^ here.keys())}")
+    for name, tensor in here.items():
+        if (saved[name].shape, saved[name].dtype) != (tensor.shape, tensor.dtype):
+            raise ValueError(
+                f"{name} is {saved[name].dtype}{list(saved[name].shape)} there and {tensor.dtype}{list(tensor.shape)} here"
+            )
+
+
+def _numpy_state() -> dict[str, Any]:
+    state = np.random.get_state(legacy=False)
+    assert isinstance(state, dict)
+    return {**state, "state": {"key": state["state"]["key"].tolist(), "pos": state["state"]["pos"]}}
+
+
+def _set_numpy_state(state: dict[str, Any]) -> None:
+    key = np.array(state["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**state, "state": {"key": key, "pos": state["state"]["pos"]}})

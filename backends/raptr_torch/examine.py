@@ -1,0 +1,161 @@
+"""What an optimizer does to parameters that did not run: found by experiment on a small matrix, not by its name.
+
+An optimizer is rebuilt from its class and the options of a parameter group, so that one from any library can be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from raptr_dsl.diagnostics import fail
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+IDLE_STEPS = 60
+"""Zero gradients after which momentum must have faded: β₁=0.99 still leaves half of the movement, a sign all of it."""
+FADED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What holds of an optimizer.
+
+    Attributes:
+        is_elementwise: an element's update depends on that element alone, so rows can be updated by themselves.
+        fades: under zero gradients the movement dies away (not under sign- and matrix-normalised optimizers).
+        primes: a step of zero gradients at learning rate 0 leaves it as if it had just been made.
+        spares_gradients: it does not write to the gradients it is given, so that one buffer of zeros can be shared.
+    """
+
+    is_elementwise: bool
+    fades: bool
+    primes: bool
+    spares_gradients: bool
+
+
+Make = Callable[..., Optimizer]
+
+
+def examine(optimizer: Optimizer, group: dict[str, Any]) -> Facts:
+    """The facts of an optimizer under the options of one of its parameter groups.
+
+    Raises:
+        RaptrError: it cannot be rebuilt from its options.
+    """
+    accepted = signature(type(optimizer).__init__).parameters
+    options = {word: value for word, value in group.items() if word in accepted and word != "params"}
+    device = group["params"][0].device
+
+    def make(parameters: list[nn.Parameter], **changes: float) -> Optimizer:
+        return type(optimizer)(parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}})
+
+    try:
+        return Facts(
+            _is_elementwise(make, device),
+            _fades(make, device),
+            _primes(make, device),
+            _spares_gradients(make, device),
+        )
+    except Exception as error:  # whatever a foreign constructor or step may raise
+        raise fail(
+            "torch-optimizer-opaque",
+            f"{type(optimizer).__qualname__} could not be examined: {type(error).__name__}: {error}",
+            help="bind an optimizer whose constructor takes the options of its parameter groups",
+        ) from error
+
+
+def prime(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    """Creates the state of those parameters that have none, as before the first step; weights stay as they are."""
+    groups = optimizer.param_groups
+    wanted = set(parameters)
+    try:
+        for group in groups:
+            for parameter in group["params"]:
+                if parameter in wanted and not optimizer.state.get(parameter):
+                    optimizer.param_groups = [{**group, "params": [parameter], "lr": group["lr"] * 0}]
+                    _prime_one(optimizer, parameter)
+    finally:
+        optimizer.param_groups = groups
+
+
+@torch.no_grad()
+def _prime_one(optimizer: Optimizer, parameter: nn.Parameter) -> None:
+    weights, gradient = parameter.detach().clone(), parameter.grad
+    parameter.grad = torch.zeros_like(parameter)
+    try:
+        optimizer.step()
+    finally:
+        parameter.copy_(weights)  # −0 + 0 is +0: even a step of length 0 can change bits
+        parameter.grad = gradient
+    state = optimizer.state[parameter]
+    for word, value in state.items():
+        if isinstance(value, Tensor):
+            value.zero_()
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            state[word] = type(value)(0)
+
+
+def _is_elementwise(make: Make, device: torch.device) -> bool:
+    whole, rows = _matrix(device), slice(2, 5)
+    part = nn.Parameter(whole.detach()[rows].clone())
+    optimizers = make([whole], lr=1e-3), make([part], lr=1e-3)
+    for seed in range(3):
+        gradient = _normal(device, seed)
+        whole.grad, part.grad = gradient, gradient[rows].clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    return torch.allclose(whole.detach()[rows], part.detach(), rtol=1e-5, atol=1e-7)
+
+
+def _fades(make: Make, device: torch.device) -> bool:
+    parameter = _matrix(device)
+    optimizer = make([parameter], lr=1e-3, weight_decay=0.0)
+    for seed in range(20):
+        _move(optimizer, parameter, _normal(device, seed))
+    first = _move(optimizer, parameter, torch.zeros_like(parameter))
+    last = first
+    for _ in range(IDLE_STEPS):
+        last = _move(optimizer, parameter, torch.zeros_like(parameter))
+    return last <= FADED * first
+
+
+def _primes(make: Make, device: torch.device) -> bool:
+    primed, plain = _matrix(device), _matrix(device)
+    optimizers = make([primed], lr=1e-3), make([plain], lr=1e-3)
+    prime(optimizers[0], [primed])
+    for seed in range(3):
+        primed.grad, plain.grad = _normal(device, seed), _normal(device, seed)
+        for optimizer in optimizers:
+            optimizer.step()
+    return torch.equal(primed, plain)
+
+
+def _spares_gradients(make: Make, device: torch.device) -> bool:
+    parameter = _matrix(device)
+    optimizer = make([parameter], lr=1e-3)
+    for seed in range(3):
+        _move(optimizer, parameter, _normal(device, seed))
+    zero = torch.zeros_like(parameter)
+    _move(optimizer, parameter, zero)
+    return not zero.any()
+
+
+@torch.no_grad()
+def _move(optimizer: Optimizer, parameter: nn.Parameter, gradient: Tensor) -> float:
+    """The distance that one step moves the parameter."""
+    before = parameter.detach().clone()
+    parameter.grad = gradient
+    optimizer.step()
+    return float((parameter - before).norm())
+
+
+def _matrix(device: torch.device) -> nn.Parameter:
+    return nn.Parameter(_normal(device, 99))
+
+
+def _normal(device: torch.device, seed: int) -> Tensor:
+    return torch.randn(8, 16, generator=torch.Generator().manual_seed(seed)).to(device)

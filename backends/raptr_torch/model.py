@@ -1,0 +1,259 @@
+"""The small transformer of `raptr_dsl.backend.network` as torch modules; `state_dict()` has the names of its table.
+
+What runs in a training step is one immutable value, `Running`, that the model hands down its call tree: a block that
+is off is not called, and heads and hidden units that are off are left out of the weights, so that the matmuls shrink.
+Where everything runs, nothing is selected and nothing multiplied: a full stage is ordinary training, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values
+from raptr_dsl.diagnostics import fail
+from raptr_dsl.ir.model import ModelShape
+from torch import Tensor, nn
+
+from raptr_torch.meter import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The units of one site that run.
+
+    Attributes:
+        count: how many. index: int64[count] ascending rows of the unit-major tensors, or None for all of them.
+        factor: of the units' outputs: one number, a float64[count] tensor where units differ, or None for 1.
+    """
+
+    count: int
+    index: Tensor | None = None
+    factor: float | Tensor | None = None
+
+    def rows(self, parameter: Tensor) -> Tensor:
+        """[units, size, …] → [count·size, …], contiguous."""
+        chosen = parameter if self.index is None else parameter.index_select(0, self.index)
+        return chosen.flatten(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningBlock:
+    """One block that runs: the factor of its update (None for 1), and the units of its two halves."""
+
+    heads: Units
+    width: Units
+    factor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs in a forward pass: per block its units, or None where it is off; the meter that counts it."""
+
+    blocks: tuple[RunningBlock | None, ...]
+    meter: Meter = field(default_factory=Meter)
+
+
+class InputProjection(nn.Module):
+    """Hidden vectors into units, `x @ Wᵀ + b`: weight `[units, size, hidden]`, bias `[units, size]`."""
+
+    def __init__(self, units: int, size: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(units, size, hidden))
+        self.bias = nn.Parameter(torch.empty(units, size))
+
+    def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
+        """[batch, seq, hidden] → [batch, seq, count·size]."""
+        product = F.linear(x, units.rows(self.weight), units.rows(self.bias))
+        meter.matmul(x, product)
+        return product
+
+
+class OutputProjection(nn.Module):
+    """Units back into hidden vectors, `(factor · x) @ W + b`: weight `[units, size, hidden]`, bias `[hidden]`."""
+
+    def __init__(self, units: int, size: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(units, size, hidden))
+        self.bias = nn.Parameter(torch.empty(hidden))
+
+    def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
+        """[batch, seq, count·size] → [batch, seq, hidden]."""
+        weight, alpha = units.rows(self.weight), 1.0
+        if isinstance(units.factor, Tensor):
+            # Rows of the weight: there are fewer of them than of tokens in any real run.
+            size = self.weight.shape[1]
+            weight = weight * units.factor.to(weight.dtype).repeat_interleave(size).unsqueeze(1)
+        elif units.factor is not None:
+            alpha = units.factor  # inside the matmul, free
+        product = torch.addmm(self.bias, x.flatten(0, 1), weight, alpha=alpha)
+        meter.matmul(x, product)
+        return product.view(*x.shape[:2], -1)
+
+
+class Attention(nn.Module):
+    """Attention whose units are key/value heads with the query heads they serve."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        group = shape.heads // shape.kv_heads
+        self.head_dim, self.group, self.causal = shape.head_dim, group, shape.causal
+        self.query = InputProjection(shape.kv_heads, group * shape.head_dim, shape.hidden)
+        self.key = InputProjection(shape.kv_heads, shape.head_dim, shape.hidden)
+        self.value = InputProjection(shape.kv_heads, shape.head_dim, shape.hidden)
+        self.output = OutputProjection(shape.kv_heads, group * shape.head_dim, shape.hidden)
+
+    def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
+        """The update [batch, seq, hidden]; without any unit the bias alone, [hidden]."""
+        if not units.count:
+            return self.output.bias
+        query, key, value = (
+            part(x, units, meter).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        )
+        meter.attention(query, key)
+        meter.units["heads"] += units.count
+        mixed = F.scaled_dot_product_attention(
+            query, key, value, is_causal=self.causal, enable_gqa=self.group > 1
+        )
+        return self.output(mixed.transpose(1, 2).flatten(2), units, meter)
+
+
+class FeedForward(nn.Module):
+    """GELU between two projections, or SiLU on the gate times a third one."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        units, size = shape.ffn // shape.width_group, shape.width_group
+        self.gate = InputProjection(units, size, shape.hidden) if shape.gated else None
+        self.up = InputProjection(units, size, shape.hidden)
+        self.down = OutputProjection(units, size, shape.hidden)
+
+    def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
+        """The update [batch, seq, hidden]; without any unit the bias alone, [hidden]."""
+        if not units.count:
+            return self.down.bias
+        meter.units["width"] += units.count
+        up = self.up(x, units, meter)
+        if self.gate is None:
+            return self.down(F.gelu(up, approximate=GELU), units, meter)
+        return self.down(F.silu(self.gate(x, units, meter)) * up, units, meter)
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each behind its norm; both updates of the residual stream carry the factor."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
+        self.attention = Attention(shape)
+        self.ffn_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
+        self.ffn = FeedForward(shape)
+
+    def forward(self, y: Tensor, running: RunningBlock, meter: Meter) -> Tensor:
+        """y + factor · f(y), with f(y) what the block adds to y at factor 1; [batch, seq, hidden]."""
+        meter.units["depth"] += 1
+        attended = self.attention(self._attention_input(y, running), running.heads, meter)
+        inner = y + attended
+        update = self.ffn(self._ffn_input(inner, running), running.width, meter)
+        if running.factor is None:
+            return inner + update
+        return torch.add(y, attended + update, alpha=running.factor)
+
+    def _attention_input(self, y: Tensor, running: RunningBlock) -> Tensor:
+        return self.attention_norm(y) if running.heads.count else y
+
+    def _ffn_input(self, y: Tensor, running: RunningBlock) -> Tensor:
+        return self.ffn_norm(y) if running.width.count else y
+
+
+class Transformer(nn.Module):
+    """A decoder (`shape.causal`) or an encoder; see `raptr_dsl.backend.network` for its parameters.
+
+    Attributes:
+        running: what a training forward runs: everything unless a runner says otherwise. Evaluation always runs
+            everything. None: a runner is attached and no step is open, so that a training forward is refused.
+    """
+
+    running: Running | None
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.shape = shape
+        self.embedding = nn.Embedding(shape.vocab, shape.hidden)
+        self.position = nn.Embedding(shape.seq, shape.hidden)
+        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.hidden, NORM_EPS)
+        self.head = None if shape.tied else nn.Linear(shape.hidden, shape.vocab, bias=False)
+        self.everything = running_in_full(shape)
+        self.running = self.everything
+
+    def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Logits.
+
+        Args:
+            inputs: int64[batch, seq] tokens.
+            positions: int64[batch, p], where the head predicts; None for everywhere.
+
+        Returns:
+            [batch, p, vocab], or [batch, seq, vocab].
+        """
+        running = self.running if self.training else self.everything
+        if running is None:
+            raise fail(
+                "torch-outside-step",
+                "the model was trained outside a step of its plan",
+                help="put the forward pass under `with runner.step(n):`, or under `with runner.full():` to train "
+                "everything on purpose",
+            )
+        meter = running.meter
+        meter.passes += 1
+        y = self.embedding(inputs) + self.position.weight[: inputs.shape[1]]
+        for block, parts in zip(self.blocks, running.blocks, strict=True):
+            if parts is not None:
+                y = block(y, parts, meter)
+        if positions is not None:
+            y = y.flatten(0, 1).index_select(0, _flat(positions, inputs.shape[1])).view(*positions.shape, -1)
+        y = self.norm(y)
+        logits = F.linear(y, self.embedding.weight if self.head is None else self.head.weight)
+        meter.matmul(y, logits)
+        return logits
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a runner decides what runs."""
+        return self.running is not self.everything
+
+    def __getstate__(self) -> dict[str, object]:
+        """A copy (an average of weights, a pickle) belongs to no runner."""
+        return {**self.__dict__, "running": self.everything}
+
+
+def running_in_full(shape: ModelShape, meter: Meter | None = None) -> Running:
+    """Everything runs, unscaled."""
+    block = RunningBlock(heads=Units(shape.kv_heads), width=Units(shape.ffn // shape.width_group))
+    return Running((block,) * shape.layers, meter or Meter())
+
+
+def build(shape: ModelShape, seed: int, dtype: torch.dtype = torch.float32) -> Transformer:
+    """The transformer with the initial weights that every backend has for that seed."""
+    with torch.device("meta"):
+        model = Transformer(shape)
+    model.to_empty(device="cpu")
+    load_values(model, initial_values(shape, seed))
+    return model.to(dtype)
+
+
+def load_values(model: Transformer, values: Mapping[str, NDArray[np.floating]]) -> None:
+    """Sets all weights, by the names of the table."""
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in values.items()})
+
+
+def _flat(positions: Tensor, seq: int) -> Tensor:
+    """Positions within each row as positions within the whole flattened batch."""
+    starts = torch.arange(positions.shape[0], device=positions.device).unsqueeze(1) * seq
+    return (positions + starts).flatten()

@@ -1,0 +1,109 @@
+"""How a plan's step reaches a model. The runner knows this contract only, so another family of models is one more class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from raptr_dsl.backend.network import parameters
+from raptr_dsl.ir.plan import AxisMask, Step
+from torch import Tensor, nn
+
+from raptr_torch.meter import Meter
+from raptr_torch.model import Running, RunningBlock, Transformer, Units, running_in_full
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where a parameter stands: its block, and the per-block axis whose units are its leading axis (None: none)."""
+
+    name: str
+    block: int | None
+    axis: str | None
+
+
+class Sites(Protocol):
+    """A model seen as sites of units."""
+
+    parts: Mapping[nn.Parameter, Part]
+    """Every parameter of the model, once."""
+
+    def run(self, step: Step | None) -> Meter:
+        """From now on training forwards run what `step` says (None: everything), and the meter counts them."""
+        ...
+
+    def refuse(self) -> None:
+        """From now on a training forward raises."""
+        ...
+
+    def release(self) -> None:
+        """Gives the model back as it was."""
+        ...
+
+
+class TransformerSites:
+    """The sites of raptr_torch's own model: a mask is one value that the model hands down its call tree."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model = model
+        tensors = dict(model.named_parameters())
+        self.parts: Mapping[nn.Parameter, Part] = {
+            tensors[entry.name]: Part(entry.name, entry.block, entry.axis) for entry in parameters(model.shape)
+        }
+
+    def run(self, step: Step | None) -> Meter:
+        meter = Meter()
+        self.model.running = self._running(step.axes if step else {}, meter)
+        return meter
+
+    def refuse(self) -> None:
+        self.model.running = None
+
+    def release(self) -> None:
+        self.model.running = self.model.everything
+
+    def _running(self, axes: Mapping[str, AxisMask], meter: Meter) -> Running:
+        full = running_in_full(self.model.shape, meter)
+        if all(mask.full for mask in axes.values()):
+            return full
+        device = self.model.norm.weight.device
+        blocks = [block for block in full.blocks if block is not None]
+        layers = len(blocks)
+        depth = _thinned(axes, "depth")
+        on = depth.on[0] if depth else np.ones(layers, dtype=bool)
+        factors = _numbers(depth.scale[0]) if depth else [None] * layers
+        heads = _units(_thinned(axes, "heads"), [block.heads for block in blocks], device)
+        width = _units(_thinned(axes, "width"), [block.width for block in blocks], device)
+        running = (RunningBlock(heads[i], width[i], factors[i]) if on[i] else None for i in range(layers))
+        return Running(tuple(running), meter)
+
+
+def _thinned(axes: Mapping[str, AxisMask], name: str) -> AxisMask | None:
+    mask = axes.get(name)
+    return None if mask is None or mask.full else mask
+
+
+def _numbers(factors: np.ndarray) -> list[float | None]:
+    """Factors as Python numbers, None for 1 (rule 30: nothing is multiplied then)."""
+    return [None if factor == 1.0 else factor for factor in factors.tolist()]
+
+
+def _units(mask: AxisMask | None, full: list[Units], device: torch.device) -> list[Units]:
+    """The units of every site, their indices in one transfer to the device."""
+    if mask is None:
+        return full
+    units = mask.on.shape[1]
+    counts = mask.on.sum(axis=1).tolist()
+    indices = torch.from_numpy(mask.on.nonzero()[1]).to(device, non_blocking=True).split(counts)
+    least = np.where(mask.on, mask.scale, np.inf).min(axis=1)
+    most = np.where(mask.on, mask.scale, -np.inf).max(axis=1)
+    result = []
+    for site, (count, index, factor) in enumerate(zip(counts, indices, _numbers(most), strict=True)):
+        if count and least[site] != most[site]:
+            factor = torch.from_numpy(mask.scale[site][mask.on[site]]).to(device)
+        result.append(Units(count, None if count == units else index, factor))
+    return result

@@ -1,0 +1,126 @@
+"""The trainer behind `raptr train --backend torch`: the small transformer, AdamW, and a runner between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
+from raptr_dsl.backend.checks import (
+    micro_batches,
+    require_batch,
+    require_dtype,
+    require_finite,
+    require_micro_batches,
+)
+from raptr_dsl.backend.network import parameters
+from raptr_dsl.ir.plan import Plan
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+
+from raptr_torch import checkpoint
+from raptr_torch.apply import attach
+from raptr_torch.model import Transformer, build
+
+
+class TorchTrainer:
+    """Implements `raptr_dsl.backend.Trainer`.
+
+    bfloat16 is mixed precision: weights, optimizer state and the residual stream stay in float32.
+
+    Raises:
+        RaptrError: the plan, the dtype or the micro-batches cannot be run.
+    """
+
+    def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
+        require_dtype(settings, backend.name, backend.capabilities)
+        require_micro_batches(plan.shape, settings)
+        self.plan, self.settings = plan, settings
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = torch.float64 if settings.dtype == "float64" else torch.float32
+        self.model = build(plan.shape, settings.init_seed, dtype).to(self.device)
+        self.optimizer = adamw(self.model, settings)
+        self.runner = attach(backend, self.model, plan, self.optimizer)
+
+    def step(self, index: int, batch: Batch) -> StepResult:
+        """Optimizer step `index`; loss and gradients are means over all targets of the step.
+
+        Raises:
+            RaptrError: the step is not the next one, the batch does not fit, or a loss or gradient is not finite.
+        """
+        require_batch(batch, self.plan.shape)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.learning_rate(index, self.plan.steps)
+        self.model.train()
+        with self.runner.step(index):
+            loss = self._accumulate(batch)
+            norm = float(clip_grad_norm_(self.model.parameters(), self.settings.clip))
+            require_finite(index, loss, norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return StepResult(loss, norm)
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """The mean loss over all targets, of the full network, unscaled (rule 36)."""
+        self.model.eval()
+        total, targets = 0.0, 0
+        for batch in batches:
+            require_batch(batch, self.plan.shape)
+            total += float(self._loss(batch)) * batch.targets.size
+            targets += batch.targets.size
+        return total / targets
+
+    def executed(self) -> Executed:
+        return self.runner.executed()
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, optimizer state, counts and random states into an existing, empty folder."""
+        checkpoint.save(folder, self.model, self.optimizer, self.runner)
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote, to the bit."""
+        checkpoint.load(folder, self.model, self.optimizer, self.runner)
+
+    def _accumulate(self, batch: Batch) -> float:
+        """The gradients of the step's mean loss, and that loss."""
+        loss = torch.zeros((), dtype=torch.float64)
+        for part, share in micro_batches(batch, self.settings.micro_batches):
+            part_loss = self._loss(part)
+            if share != 1:
+                part_loss = part_loss * float(share)
+            part_loss.backward()
+            loss += part_loss.detach().cpu()
+        return float(loss)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        inputs, targets = self._tensor(batch.inputs), self._tensor(batch.targets)
+        positions = None if batch.positions is None else self._tensor(batch.positions)
+        with self._precision():
+            logits = self.model(inputs, positions)
+        if logits.dtype == torch.bfloat16:
+            logits = logits.float()
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    def _tensor(self, tokens) -> Tensor:
+        return torch.from_numpy(tokens).to(self.device)
+
+    def _precision(self) -> AbstractContextManager:
+        if self.settings.dtype == "bfloat16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+
+def adamw(model: Transformer, settings: TrainSettings) -> AdamW:
+    """AdamW as `TrainSettings` words it: decay on the matrices only."""
+    tensors = dict(model.named_parameters())
+    table = parameters(model.shape)
+    groups = [
+        {"params": [tensors[entry.name] for entry in table if entry.decay], "weight_decay": settings.weight_decay},
+        {"params": [tensors[entry.name] for entry in table if not entry.decay], "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)

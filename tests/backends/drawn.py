@@ -1,0 +1,130 @@
+"""Small models, batches and plans with any masks at all: what a backend has to run does not depend on the sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+from hypothesis import strategies as st
+from raptr_dsl.axes import AXES
+from raptr_dsl.backend import Batch
+from raptr_dsl.flops import block_cost, head_cost
+from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.plan import AxisMask, Plan, Step
+from raptr_dsl.laws.fixed import Fixed
+
+SMALL = ModelShape(layers=3, heads=4, hidden=8, ffn=12, vocab=11, seq=6, batch=4, width_group=3)
+
+
+@dataclass(frozen=True)
+class DrawnPlan:
+    """Stands in for a plan whose masks are given one by one; one stage with one `idle` an axis."""
+
+    shape: ModelShape
+    masks: Sequence[Mapping[str, AxisMask]]
+    idle: Mapping[str, str] = field(default_factory=dict)
+    scale: str = "none"
+
+    @property
+    def steps(self) -> int:
+        return len(self.masks)
+
+    @property
+    def stages(self) -> tuple[BoundStage, ...]:
+        axes = {
+            axis: BoundRule(law=Fixed(), scale=self.scale, idle=cast(Any, self.idle.get(axis, "zero")))
+            for axis in sorted({axis for masks in self.masks for axis in masks} | set(self.idle))
+        }
+        return (BoundStage(start=0, stop=self.steps, duration=Fraction(self.steps), axes=axes),)
+
+    def step(self, index: int) -> Step:
+        return Step(index, 0, self.masks[index])
+
+
+def drawn_plan(
+    shape: ModelShape, masks: Sequence[Mapping[str, AxisMask]], idle: Mapping[str, str] | None = None
+) -> Plan:
+    return cast(Plan, DrawnPlan(shape, masks, idle or {}))
+
+
+def mask(shape: ModelShape, axis: str, on: Any, scale: Any = 1.0) -> AxisMask:
+    """A mask of one axis; `on` is broadcast over sites, `scale` over sites and units."""
+    space = AXES[axis].space(shape)
+    switched = np.broadcast_to(np.asarray(on, dtype=bool), (space.sites, space.units)).copy()
+    factors = np.broadcast_to(np.asarray(scale, dtype=np.float64), switched.shape) * switched
+    return AxisMask(switched, factors, full=bool((factors == 1).all()))
+
+
+def planned(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[dict[str, int], int]:
+    """Units and FLOPs of one step, by the core's account."""
+    units: dict[str, int] = dict.fromkeys(AXES, 0)
+    flops = Fraction(head_cost(shape))
+    for block in range(shape.layers):
+        if "depth" in masks and not masks["depth"].on[0, block]:
+            continue
+        units["depth"] += 1
+        shares = {}
+        for axis in ("heads", "width"):
+            n = AXES[axis].space(shape).units
+            k = int(masks[axis].on[block].sum()) if axis in masks else n
+            units[axis] += k
+            shares[axis] = Fraction(k, n)
+        flops += block_cost(shape, shares)
+    assert flops.denominator == 1
+    return units, int(flops)
+
+
+def batch(shape: ModelShape, seed: int = 0) -> Batch:
+    """Random tokens; the head predicts everywhere, or at `head_share` of the positions of each row."""
+    random = np.random.default_rng(seed)
+    inputs = random.integers(0, shape.vocab, (shape.batch, shape.seq))
+    if shape.head_share == 1:
+        return Batch(inputs, random.integers(0, shape.vocab, inputs.shape))
+    count = shape.head_positions // shape.batch
+    positions = np.sort(random.permuted(np.tile(np.arange(shape.seq), (shape.batch, 1)), axis=1)[:, :count])
+    return Batch(inputs, random.integers(0, shape.vocab, positions.shape), positions)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> ModelShape:
+    """Decoders and encoders, gated or not, grouped queries or not, tied or not, the head on some positions or all."""
+    group = draw(st.sampled_from([1, 2]))
+    kv_heads = draw(st.integers(1, 3))
+    seq = draw(st.integers(2, 5))
+    return ModelShape(
+        layers=draw(st.integers(1, 4)),
+        heads=kv_heads * group,
+        kv_heads=kv_heads,
+        head_dim=draw(st.sampled_from([2, 3])),
+        hidden=draw(st.sampled_from([4, 6])),
+        ffn=12,
+        width_group=draw(st.sampled_from([1, 3, 4])),
+        vocab=7,
+        seq=seq,
+        batch=2,
+        gated=draw(st.booleans()),
+        tied=draw(st.booleans()),
+        causal=draw(st.booleans()),
+        head_share=draw(st.sampled_from([Fraction(1), Fraction(1, seq)])),
+    )
+
+
+@st.composite
+def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
+    """Any subset of the axes; any units of each site, none and all included; equal or unequal factors."""
+    result = {}
+    for axis in AXES:
+        if not draw(st.booleans()):
+            continue
+        space = AXES[axis].space(shape)
+        on = draw(st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units))
+        seed = draw(st.integers(0, 3))
+        scale = 1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
+        if seed == 3:
+            scale = np.broadcast_to(np.asarray(scale)[:, :1], (space.sites, space.units))
+        result[axis] = mask(shape, axis, np.reshape(on, (space.sites, space.units)), scale)
+    return result
