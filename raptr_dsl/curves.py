@@ -5,16 +5,25 @@ compared exactly, rational or not; nothing is decided by a float (rules 15, 16).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from fractions import Fraction
+from math import acos, ceil, floor, log1p, log2, pi
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from raptr_dsl.ir.base import Frozen
+from raptr_dsl import enclosures
+from raptr_dsl.ir.base import Frozen, Rational
+
+VALUE_BITS = 256
+"""Where a curve's value itself is kept, and not only compared, it is the nearest multiple of 2^−256."""
+
+_FIRST_BITS = 64
+_MOST_DEGREE = 64
 
 
 class Curve(Frozen, ABC):
-    """The shape of a curve.
+    """The shape g of a curve, for 0 ≤ u ≤ 1.
 
     Class attributes:
         parameter: the name of the number it takes after a and b; "" for none.
@@ -27,8 +36,46 @@ class Curve(Frozen, ABC):
     curve: str
 
     @abstractmethod
-    def bounds(self, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
-        """Rationals lo ≤ g(u) ≤ hi with hi − lo ≤ 2^−bits; equal where g(u) is rational."""
+    def exact(self, u: Fraction) -> Fraction | None:
+        """g(u) where it is rational, None where it is surely not: only there can it equal what it is compared with."""
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        """Integers lo ≤ g(u)·2^bits ≤ hi, at most a few apart, where `exact` has no value."""
+        raise NotImplementedError(f"{self.curve} is rational everywhere")
+
+    @abstractmethod
+    def inverse(self, y: float) -> float:
+        """About the u with g(u) = y, for 0 < y < 1: where to look first; nothing is decided by it."""
+
+    def compare(self, u: Fraction, y: Fraction) -> int:
+        """The sign of g(u) − y, exactly."""
+        exact = self.exact(u)
+        if exact is not None:
+            return (exact > y) - (exact < y)
+        if not 0 < y < 1:  # here g lies strictly between
+            return 1 if y <= 0 else -1
+        bits = _FIRST_BITS
+        while True:
+            low, high = self.bounds(u, bits)
+            target = y.numerator << bits
+            if low * y.denominator > target:
+                return 1
+            if high * y.denominator < target:
+                return -1
+            bits *= 2
+
+    def value(self, u: Fraction) -> Fraction:
+        """g(u) where it is rational, else the nearest multiple of 2^−256."""
+        exact = self.exact(u)
+        if exact is not None:
+            return exact
+        bits = VALUE_BITS + _FIRST_BITS
+        while True:
+            spare = bits - VALUE_BITS
+            low, high = ((bound + (1 << (spare - 1))) >> spare for bound in self.bounds(u, bits))
+            if low == high:
+                return Fraction(low, 1 << VALUE_BITS)
+            bits *= 2
 
 
 class Linear(Curve):
@@ -36,13 +83,225 @@ class Linear(Curve):
 
     curve: Literal["linear"] = "linear"
 
-    def bounds(self, u: Fraction, bits: int) -> tuple[Fraction, Fraction]:
-        return u, u
+    def exact(self, u: Fraction) -> Fraction:
+        return u
+
+    def inverse(self, y: float) -> float:
+        return y
 
 
-CURVES: dict[str, type[Curve]] = {cls.model_fields["curve"].default: cls for cls in Curve.__subclasses__()}
+class Cosine(Curve):
+    """g(u) = (1 − cos πu)/2."""
+
+    curve: Literal["cosine"] = "cosine"
+
+    def exact(self, u: Fraction) -> Fraction | None:
+        # Niven: the cosine of a rational multiple of π is rational at these places only.
+        return _RATIONAL_COSINES.get(u)
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        return enclosures.sine_squared(u, bits)
+
+    def inverse(self, y: float) -> float:
+        return acos(1 - 2 * y) / pi
+
+
+_RATIONAL_COSINES = {
+    Fraction(0): Fraction(0),
+    Fraction(1, 3): Fraction(1, 4),
+    Fraction(1, 2): Fraction(1, 2),
+    Fraction(2, 3): Fraction(3, 4),
+    Fraction(1): Fraction(1),
+}
+
+
+class Exp(Curve):
+    """g(u) = 1 − e^(−rate·u): it comes near 1, and is not there at the end."""
+
+    parameter: ClassVar[str] = "rate"
+    half_open: ClassVar[bool] = True
+
+    curve: Literal["exp"] = "exp"
+    rate: Rational
+
+    @field_validator("rate")
+    @classmethod
+    def _is_decay(cls, rate: Fraction) -> Fraction:
+        if not 0 < rate <= 10**6:
+            raise ValueError(f"rate={rate} is not between 0 and 1,000,000")
+        return rate
+
+    def exact(self, u: Fraction) -> Fraction | None:
+        return None if u else Fraction(0)  # Lindemann: e^x is irrational for every rational x but 0
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        low, high = enclosures.exp_negative(self.rate * u, bits)
+        return (1 << bits) - high, (1 << bits) - low
+
+    def inverse(self, y: float) -> float:
+        return -log1p(-y) / float(self.rate)
+
+
+class Exp2(Curve):
+    """g(u) = 2ᵘ − 1."""
+
+    curve: Literal["exp2"] = "exp2"
+
+    def exact(self, u: Fraction) -> Fraction | None:
+        return u if u.denominator == 1 else None  # on [0, 1], where 2ᵘ − 1 = u at both ends
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        low, high = enclosures.power_of_two(u, bits)
+        return low - (1 << bits), high - (1 << bits)
+
+    def inverse(self, y: float) -> float:
+        return log2(1 + y)
+
+
+class Power(Curve, ABC):
+    """g(u) = u^(p/q), p/q in lowest terms."""
+
+    parameter: ClassVar[str] = "n"
+
+    n: Rational
+
+    @field_validator("n")
+    @classmethod
+    def _is_degree(cls, n: Fraction) -> Fraction:
+        if not (0 < n.numerator <= _MOST_DEGREE and n.denominator <= _MOST_DEGREE):
+            raise ValueError(f"n={n} is not a positive number with terms up to {_MOST_DEGREE}")
+        return n
+
+    @property
+    @abstractmethod
+    def exponent(self) -> Fraction: ...
+
+    def exact(self, u: Fraction) -> Fraction | None:
+        root = enclosures.exact_root(u, self.exponent.denominator)
+        return None if root is None else root**self.exponent.numerator
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        return enclosures.root(u**self.exponent.numerator, self.exponent.denominator, bits)
+
+    def inverse(self, y: float) -> float:
+        return y ** float(1 / self.exponent)
+
+
+class Poly(Power):
+    """g(u) = uⁿ."""
+
+    curve: Literal["poly"] = "poly"
+
+    @property
+    def exponent(self) -> Fraction:
+        return self.n
+
+
+class Root(Power):
+    """g(u) = u^(1/n)."""
+
+    curve: Literal["root"] = "root"
+
+    @property
+    def exponent(self) -> Fraction:
+        return 1 / self.n
+
+
+def _final(base: type[Curve]) -> Iterator[type[Curve]]:
+    """The classes below one that are curves themselves, not families of curves."""
+    for cls in base.__subclasses__():
+        if "curve" in cls.model_fields and not cls.model_fields["curve"].is_required():
+            yield cls
+        yield from _final(cls)
+
+
+CURVES: dict[str, type[Curve]] = {cls.model_fields["curve"].default: cls for cls in _final(Curve)}
 
 if TYPE_CHECKING:
     AnyCurve = Curve
 else:
     AnyCurve = Annotated[Union[tuple(CURVES.values())], Field(discriminator="curve")]
+
+
+def staircase(
+    curve: Curve, start: Fraction, stop: Fraction, steps: int, every: int = 1, rounding: str = "nearest"
+) -> list[tuple[int, int]]:
+    """The whole levels that a curve takes over a stage, each with the offset at which it begins (rules 16, 17).
+
+    Args:
+        start, stop: a and b, in levels.
+        steps, every: of the stage and of a draw; a level holds from a draw's first step.
+        rounding: `nearest` (ties up), `floor` or `ceil`.
+
+    Its time grows with the number of levels, not of steps.
+    """
+    if rounding == "ceil":
+        return [(offset, -level) for offset, level in staircase(curve, -start, -stop, steps, every, "floor")]
+    shift = Fraction(1, 2) if rounding == "nearest" else Fraction(0)
+    climb = _Climb(curve, start + shift, stop - start, steps, every)
+    draw, borders = 0, [(0, climb.level(0))]
+    while (draw := climb.next_change(draw)) < climb.draws:
+        borders.append((draw * every, climb.level(draw)))
+    return borders
+
+
+class _Climb:
+    """⌊base + rise·g⌋ at the draws of a stage: never falling if rise ≥ 0, else never rising."""
+
+    def __init__(self, curve: Curve, base: Fraction, rise: Fraction, steps: int, every: int) -> None:
+        self._curve, self._base, self._rise, self._every = curve, base, rise, every
+        self._last = steps if curve.half_open else steps - 1
+        self.draws = -(-steps // every)
+        self._known: dict[int, int] = {}
+
+    def level(self, draw: int) -> int:
+        """The level in a draw, exactly."""
+        level = self._known.get(draw)
+        if level is None:
+            level = self._known[draw] = self._level(Fraction(draw * self._every, self._last) if self._last else _END)
+        return level
+
+    def _level(self, u: Fraction) -> int:
+        exact = self._curve.exact(u)
+        if exact is not None:
+            return floor(self._base + self._rise * exact)
+        # base + rise·g, both bounds over the denominator common·2^bits.
+        base, rise = self._base, self._rise
+        common = base.denominator * rise.denominator
+        offset, factor = base.numerator * rise.denominator, rise.numerator * base.denominator
+        bits = _FIRST_BITS
+        while True:
+            low, high = (
+                ((offset << bits) + factor * bound) // (common << bits) for bound in self._curve.bounds(u, bits)
+            )
+            if low == high:
+                return low
+            bits *= 2
+
+    def next_change(self, draw: int) -> int:
+        """The first draw after this one with another level; `draws` if there is none."""
+        level = self.level(draw)
+        if draw + 1 >= self.draws or self.level(self.draws - 1) == level:
+            return self.draws
+        same, other = draw, self.draws - 1  # what is sought lies in (same, other]
+        # The guess is nearly always right or one off; growing strides and then halving find it wherever it is.
+        place, stride = self._guess(level), 1
+        while other - same > 1:
+            if not same < place < other:
+                place = (same + other) // 2
+            if self.level(place) == level:
+                same, place = place, place + stride
+            else:
+                other, place = place, place - stride
+            stride *= 2
+        return other
+
+    def _guess(self, level: int) -> int:
+        """About the draw at which the curve leaves a level, by floats."""
+        border = level + 1 if self._rise > 0 else level
+        y = float((border - self._base) / self._rise)
+        u = self._curve.inverse(min(max(y, 0.0), 1 - 2**-53))
+        return ceil(u * self._last / self._every)
+
+
+_END = Fraction(1)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from raptr_dsl.ir.base import Frozen
@@ -14,51 +15,97 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from raptr_dsl.words import Words
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class Pool:
     """The units of a site among which a law chooses (rule 6).
 
     Attributes:
         n: all units of the site.
-        keep: the units that are always on (the set I), sorted.
-        size: how many units are on in all, kept ones included: whole under exact laws, the exact mean under random ones.
-        weights: per unit of the site, the profile's weight w (rule 26); used by random laws only.
-        probability: the keep probability where the file says `prob(x)` instead of a size.
+        keep: the units that are always on (the set I), ascending.
+        size: k, how many units are on in all, kept ones included: whole under exact laws, else the exact mean.
+        weights: per unit of the site, the profile's weight w (rule 26), read by random laws; None for all 1.
     """
 
     n: int
     keep: tuple[int, ...]
     size: Fraction
     weights: tuple[Fraction, ...] | None = None
-    probability: Fraction | None = None
 
-    @property
+    @cached_property
     def units(self) -> tuple[int, ...]:
-        """The pool: the units that are not kept, in order."""
+        """The pool: the units that are not kept, ascending; n′ of them."""
         kept = frozenset(self.keep)
         return tuple(unit for unit in range(self.n) if unit not in kept)
 
+    @property
+    def quota(self) -> Fraction:
+        """k′: how many units of the pool are on."""
+        return self.size - len(self.keep)
 
-@dataclass(frozen=True, slots=True)
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to choose: all units are on, or the kept ones alone."""
+        return self.size == self.n or not self.quota
+
+    def marginals(self, share: Fraction | None = None) -> tuple[Fraction, ...]:
+        """1 for kept units, `share` (k′/n′ unless given) for the others."""
+        if share is None:
+            share = Fraction(self.quota, len(self.units) or 1)
+        kept = frozenset(self.keep)
+        one = Fraction(1)
+        return tuple(one if unit in kept else share for unit in range(self.n))
+
+
+@dataclass(slots=True)
 class Draws:
-    """What a law may look at when it chooses for D draws of one size within one segment (rules 17–25).
+    """Consecutive draws of one size within one segment (rules 17–25): D of them.
 
     Attributes:
-        steps: int64[D], the absolute step at which each draw begins.
-        index: int64[D], the number j of the draw within its segment.
-        step_of: the step at which draw j of this segment begins, for an array of j.
-        words: steps int64[D] → uint64[D, sites, n] unit words.
-        last_words: steps int64[D] → uint64[D], the reserved word of each step.
-        rounds: int64[D] or None: for `rotate` on a per-block axis while depth rotates, depth's round of each draw.
+        source: the words of the axis.
+        steps: the absolute step at which each draw begins; its `step` is `every`.
+        index: the number within the segment of the first of them.
+        rounds: int64[D] where the turn of `rotate` is counted in depth's rounds (rule 24), else None.
+        rows: uint64[D, …], the words of these draws, if they were made already.
     """
 
-    steps: NDArray[np.int64]
-    index: NDArray[np.int64]
-    step_of: Callable[[NDArray[np.int64]], NDArray[np.int64]]
-    words: Callable[[NDArray[np.int64]], NDArray[np.uint64]]
-    last_words: Callable[[NDArray[np.int64]], NDArray[np.uint64]]
+    source: Words
+    steps: range
+    index: int
     rounds: NDArray[np.int64] | None = None
+    rows: NDArray[np.uint64] | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, sites, n)."""
+        count = len(self.steps) if self.rows is None else len(self.rows)
+        return count, self.source.sites, self.source.units
+
+    def words(self) -> NDArray[np.uint64]:
+        """uint64[D, sites, n]: the word of every unit in every draw."""
+        return self.source.of_units(self._rows())
+
+    def reserved(self) -> NDArray[np.uint64]:
+        """uint64[D]: the reserved word of every draw."""
+        return self.source.reserved(self._rows())
+
+    def words_of(self, index: range) -> NDArray[np.uint64]:
+        """uint64[len(index), sites, n]: the words of the draws with these numbers within the segment."""
+        every = self.steps.step
+        origin = self.steps.start - self.index * every
+        steps = range(origin + index.start * every, origin + index.stop * every, index.step * every)
+        return self.source.of_units(self.source.rows(steps))
+
+    def _rows(self) -> NDArray[np.uint64]:
+        if self.rows is None:
+            self.rows = self.source.rows(self.steps)
+        return self.rows
+
+
+Select = Callable[[Draws], "NDArray[np.bool_]"]
+"""Draws → bool[D, sites, n]: which units are on, kept ones included. The array is the caller's to keep."""
 
 
 class Law(Frozen, ABC):
@@ -66,7 +113,8 @@ class Law(Frozen, ABC):
 
     Class attributes:
         exact: exactly k units are on in every draw (else k is the mean, and the count varies).
-        anchored: its draws depend on where their segment begins, so equal neighbouring stages are not one stage.
+        anchored: its draws depend on where their segment begins, so equal neighbouring stages are not one stage,
+            and sizes cannot be drawn.
         summary: one line for documentation and messages.
     """
 
@@ -88,9 +136,13 @@ class Law(Frozen, ABC):
         """The probability that each of the n units is on (rule 28)."""
 
     @abstractmethod
-    def select(self, pool: Pool, draws: Draws, sites: int) -> NDArray[np.bool_]:
-        """bool[D, sites, n]: which units are on, kept ones included."""
+    def sampler(self, pool: Pool) -> Select:
+        """The function that chooses from a pool that is not settled (see `Pool.is_settled`)."""
 
     def counts(self, pool: Pool) -> tuple[int, int]:
         """The least and the greatest number of units that can be on at one site."""
         return int(pool.size), int(pool.size)
+
+    def round_length(self, pool: Pool) -> int | None:
+        """After how many draws every unit of the pool has run equally often, by theorem; None where never surely."""
+        return None

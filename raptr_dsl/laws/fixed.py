@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from raptr_dsl.laws.base import Draws, Law, Pool
+from raptr_dsl.laws.base import Draws, Law, Pool, Select
+from raptr_dsl.laws.ranking import least, rank_keys
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,7 +19,12 @@ class Fixed(Law):
     law: Literal["fixed"] = "fixed"
 
     def marginals(self, pool: Pool) -> tuple[Fraction, ...]:
-        raise NotImplementedError
+        return pool.marginals()
 
-    def select(self, pool: Pool, draws: Draws, sites: int) -> NDArray[np.bool_]:
-        raise NotImplementedError
+    def sampler(self, pool: Pool) -> Select:
+        keys, size = rank_keys(pool), int(pool.size)
+
+        def select(draws: Draws) -> NDArray[np.bool_]:
+            return least(keys(draws.words()), size)
+
+        return select

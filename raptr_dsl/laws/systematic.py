@@ -1,0 +1,122 @@
+"""`systematic`: `bernoulli` in its marginals, but the count is always ⌊Σp⌋ or ⌈Σp⌉ (rule 26)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from math import ceil, floor, lcm
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from raptr_dsl.laws.base import Draws, Law, Pool, Select
+from raptr_dsl.laws.bernoulli import probabilities, probability_problems
+from raptr_dsl.laws.ranking import ranked_units
+from raptr_dsl.words import below
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_EXACT_BELOW = 2**32
+"""Common denominators up to this one are handled in 64-bit integers."""
+
+_SCALE_BITS = 46
+"""Beyond, in multiples of 2^−46: 65,536 of them still add up within 63 bits."""
+
+
+class Systematic(Law):
+    exact: ClassVar[bool] = False
+    summary: ClassVar[str] = "each unit with its own probability, and a count that is the mean rounded down or up"
+
+    law: Literal["systematic"] = "systematic"
+
+    def problems(self, pool: Pool) -> Sequence[str]:
+        return probability_problems(pool)
+
+    def marginals(self, pool: Pool) -> tuple[Fraction, ...]:
+        return probabilities(pool)
+
+    def counts(self, pool: Pool) -> tuple[int, int]:
+        return floor(pool.size), ceil(pool.size)
+
+    def sampler(self, pool: Pool) -> Select:
+        import numpy as np
+
+        chances = probabilities(pool)
+        denominator = lcm(*(chances[unit].denominator for unit in pool.units))
+        parts = [int(p * denominator) for p in chances]
+        order, crossed = ranked_units(pool), _crossed(parts, denominator)
+        kept = list(pool.keep)
+
+        def select(draws: Draws) -> NDArray[np.bool_]:
+            count, sites, n = draws.shape
+            ranked = order(draws.words())
+            hit = crossed(ranked, draws.reserved())
+            on = np.zeros((count * sites, n), np.bool_)
+            on[:, kept] = True
+            units = ranked.reshape(count * sites, -1)
+            on[np.arange(count * sites)[:, None], units] = hit.reshape(units.shape)
+            return on.reshape(draws.shape)
+
+        return select
+
+
+Crossed = Callable[["NDArray[np.intp]", "NDArray[np.uint64]"], "NDArray[np.bool_]"]
+
+
+def _crossed(parts: list[int], denominator: int) -> Crossed:
+    """(units in rank order intp[D, sites, n′], words uint64[D]) → bool[D, sites, n′]: ⌊P + o⌋ rises at that unit.
+
+    P is the sum of p = parts/denominator up to and with a unit, o the offset: a whole number of 1/denominator drawn
+    from the word, so that both are integers over one denominator.
+    """
+    if denominator <= _EXACT_BELOW:
+        return _crossed_in_words(parts, denominator)
+    return _crossed_by_filter(parts, denominator)
+
+
+def _crossed_in_words(parts: list[int], denominator: int) -> Crossed:
+    import numpy as np
+
+    part = np.array(parts, np.int64)
+
+    def crossed(ranked: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        offset = below(denominator, words)[:, None, None]
+        step = part[ranked]
+        total = step.cumsum(-1)
+        total += offset
+        return total // denominator > (total - step) // denominator
+
+    return crossed
+
+
+def _crossed_by_filter(parts: list[int], denominator: int) -> Crossed:
+    """Big denominators: sums rounded down to 46 bits decide wherever their error cannot; the rest is done exactly."""
+    import numpy as np
+
+    one = 1 << _SCALE_BITS
+    part = np.array([number * one // denominator for number in parts], np.int64)
+    # The offset is a multiple of 1/denominator, at most one of them below the word; cut to 46 bits it may be above.
+    quantum = -(-one // denominator)
+
+    def crossed(ranked: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        step = part[ranked]
+        after = step.cumsum(-1)
+        after += (words >> np.uint64(64 - _SCALE_BITS)).astype(np.int64)[:, None, None] - quantum
+        before = after - step
+        hit = after // one > before // one
+        # The true sums are above these ones, by less than: 1 for each unit, 1 for the cut, the quantum.
+        doubt = one - (ranked.shape[-1] + 1 + quantum)
+        doubtful = ((after % one >= doubt) | (before % one >= doubt)).any(-1)
+        for draw, site in np.argwhere(doubtful):
+            hit[draw, site] = _crossed_exactly(parts, denominator, ranked[draw, site], int(words[draw]))
+        return hit
+
+    return crossed
+
+
+def _crossed_exactly(parts: list[int], denominator: int, ranked: NDArray[np.intp], word: int) -> list[bool]:
+    total, hits = word * denominator >> 64, []
+    for unit in ranked.tolist():
+        before, total = total, total + parts[unit]
+        hits.append(total // denominator > before // denominator)
+    return hits

@@ -1,0 +1,211 @@
+"""What a rule draws: segments of one size, single steps and long ranges of masks, in any order."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from raptr_dsl.axes import Axis, Space
+from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.laws import Draws, Law, Pool
+from raptr_dsl.laws.base import Select
+from raptr_dsl.laws.rotate import Rotate
+from raptr_dsl.profiles import profile_weights
+from raptr_dsl.scales import Evaluate, evaluator
+from raptr_dsl.words import Words
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CHUNK_WORDS = 2**17
+"""Words made at once: as many as stay in a core's cache."""
+
+CHUNK_MASKS = 2**22
+"""Mask entries written at once where a draw lasts many steps."""
+
+
+def pool_at(rule: BoundRule, space: Space, offset: int) -> Pool:
+    """The pool of a rule without drawn sizes, `offset` steps into its stage."""
+    place = bisect_right(rule.sizes, offset, key=lambda border: border.offset) - 1
+    return _pool(rule, space, rule.sizes[place].value)
+
+
+def pools(rule: BoundRule, space: Space) -> Iterator[Pool]:
+    """Every pool that a rule draws from, in order; those of drawn sizes once each."""
+    if rule.choices:
+        yield from (_pool(rule, space, Fraction(size)) for size in dict.fromkeys(rule.choices))
+    else:
+        yield from (_pool(rule, space, border.value) for border in rule.sizes)
+
+
+def _pool(rule: BoundRule, space: Space, value: Fraction) -> Pool:
+    """A keep probability is turned into the size it means: rule 26 turns it back."""
+    weights = profile_weights(rule.profile, space.units)
+    if rule.measure == "units":
+        return Pool(space.units, rule.keep, value, weights)
+    if weights is None:
+        weight = Fraction(space.units - len(rule.keep))
+    else:
+        weight = sum(weights, Fraction(0)) - sum((weights[unit] for unit in rule.keep), Fraction(0))
+    return Pool(space.units, rule.keep, space.units - (1 - value) * weight, weights)
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A rule at one size: how it draws, and how what it drew is scaled."""
+
+    law: Law
+    pool: Pool
+    scale: str
+    by_gap: bool
+
+    @property
+    def is_full(self) -> bool:
+        """All units are on, surely, and so every factor is 1."""
+        return self.pool.size == self.pool.n
+
+    @cached_property
+    def select(self) -> Select:
+        from raptr_dsl.laws.ranking import always
+
+        if self.pool.is_settled:
+            return always(self.pool, self.pool.units if self.is_full else ())
+        return self.law.sampler(self.pool)
+
+    @cached_property
+    def factors(self) -> Evaluate:
+        return evaluator(self.scale, self.by_gap, self.law.marginals(self.pool))
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Steps [start, stop) in which every draw has one size, or chooses among the same sizes, equally likely."""
+
+    start: int
+    stop: int
+    sizes: tuple[Sized, ...]
+
+
+class Track:
+    """All that one rule draws along one axis in one stage; a pure function of the words.
+
+    Args:
+        blocks: what depth draws in the same stage, for a per-block axis whose turn may follow it (rule 24).
+    """
+
+    def __init__(
+        self, stage: BoundStage, rule: BoundRule, axis: Axis, words: Words, blocks: Track | None = None
+    ) -> None:
+        self._space = Space(words.sites, words.units, 1)
+        self._rule, self._axis, self._words = rule, axis, words
+        self._start, self._every = stage.start, min(rule.every or stage.steps, stage.steps)
+        self.segments = tuple(self._make_segments(stage))
+        self._starts = [segment.start for segment in self.segments]
+        rotates = isinstance(rule.law, Rotate) and blocks is not None and isinstance(blocks._rule.law, Rotate)
+        self._leader = blocks if rotates else None
+
+    def _make_segments(self, stage: BoundStage) -> Iterator[Segment]:
+        rule = self._rule
+        if rule.choices:
+            made = {size: self._sized(_pool(rule, self._space, Fraction(size))) for size in set(rule.choices)}
+            yield Segment(stage.start, stage.stop, tuple(made[size] for size in rule.choices))
+            return
+        stops = [*(border.offset for border in rule.sizes[1:]), stage.steps]
+        for border, stop in zip(rule.sizes, stops, strict=True):
+            sized = self._sized(_pool(rule, self._space, border.value))
+            yield Segment(stage.start + border.offset, stage.start + stop, (sized,))
+
+    def _sized(self, pool: Pool) -> Sized:
+        return Sized(self._rule.law, pool, self._rule.scale, self._axis.scales_by_gap)
+
+    def at(self, step: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], bool]:
+        """Of one step: bool[sites, n] what is on, float64[sites, n] the factors, and whether it is all, unscaled."""
+        segment = self._segment(step)
+        every = self._every
+        index = (step - segment.start) // every
+        begin = segment.start + index * every
+        draws = Draws(self._words, range(begin, begin + every, every), index)
+        sized = segment.sizes[0]
+        if len(segment.sizes) > 1:
+            sized = segment.sizes[int(draws.reserved()[0]) * len(segment.sizes) >> 64]
+        if self._leader is not None:
+            draws.rounds = self._rounds(draws)
+        on = sized.select(draws)[0]
+        factors = sized.factors(on)
+        full = sized.is_full or (not sized.law.exact and bool((factors == 1).all()))
+        return on, factors, full
+
+    def fill(self, start: int, stop: int, out: NDArray[np.bool_]) -> None:
+        """Writes the masks of steps [start, stop) of this stage to `out`, bool[stop − start, sites, n]."""
+        for segment in self.segments:
+            first, last = max(start, segment.start), min(stop, segment.stop)
+            if first < last:
+                self._fill(segment, first, last, out[first - start : last - start])
+
+    def _fill(self, segment: Segment, start: int, stop: int, out: NDArray[np.bool_]) -> None:
+        import numpy as np
+
+        every = self._every
+        at_once = max(1, min(CHUNK_WORDS // self._words.per_step, CHUNK_MASKS // (every * self._words.per_step)))
+        step = start
+        while step < stop:
+            index = (step - segment.start) // every
+            begin = segment.start + index * every
+            end = min(begin + at_once * every, segment.stop)
+            on = self._draw(segment, Draws(self._words, range(begin, end, every), index))
+            upto = min(end, stop)
+            if every == 1:
+                rows = on[: upto - begin]
+            elif len(on) == 1:
+                rows = on
+            else:
+                rows = np.repeat(on, every, axis=0)[step - begin : upto - begin]
+            out[step - start : upto - start] = rows
+            step = upto
+
+    def _draw(self, segment: Segment, draws: Draws) -> NDArray[np.bool_]:
+        import numpy as np
+
+        if self._leader is not None:
+            draws.rounds = self._rounds(draws)
+        if len(segment.sizes) == 1:
+            return segment.sizes[0].select(draws)
+        from raptr_dsl.words import below
+
+        choice = below(len(segment.sizes), draws.reserved())
+        on = np.empty(draws.shape, np.bool_)
+        for sized in dict.fromkeys(segment.sizes):
+            chosen = np.isin(choice, [i for i, other in enumerate(segment.sizes) if other is sized]).nonzero()[0]
+            if chosen.size and draws.rows is not None:
+                part = Draws(self._words, draws.steps, draws.index, rows=draws.rows[chosen])
+                on[chosen] = sized.select(part)
+        return on
+
+    def _segment(self, step: int) -> Segment:
+        if len(self.segments) == 1:
+            return self.segments[0]
+        return self.segments[bisect_right(self._starts, step) - 1]
+
+    def _rounds(self, draws: Draws) -> NDArray[np.int64]:
+        """Depth's round at each draw, and the draw's own number where depth does not rotate (rule 24)."""
+        import numpy as np
+
+        leader = self._leader
+        if leader is None:
+            return np.arange(draws.index, draws.index + len(draws.steps))
+        numbered = enumerate(draws.steps, draws.index)
+        return np.array([index if (turn := leader.round_at(step)) is None else turn for index, step in numbered])
+
+    def round_at(self, step: int) -> int | None:
+        """The number of the round, within its segment, that holds this step; None at full size."""
+        segment = self._segment(step)
+        sized = segment.sizes[0]
+        length = sized.law.round_length(sized.pool)
+        if sized.is_full or length is None:
+            return None
+        return (step - segment.start) // self._every // length

@@ -1,0 +1,131 @@
+"""By what an active unit's output is multiplied (rules 29, 30). A new scale is one more entry of `SCALES`.
+
+A factor is an exact rational, or the root of one: `Factors` holds it as it is written down, `evaluator` makes
+float64 of it by one division and at most one IEEE root, the same on every machine. At full size each factor is 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Basis = Literal["one", "gap", "ratio", "chance"]
+Evaluate = Callable[["NDArray[np.bool_]"], "NDArray[np.float64]"]
+"""bool[sites, n] → float64[sites, n]: the factor of each active unit, 0 where it is off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """One way to scale.
+
+    Attributes:
+        name: as a file says it.
+        blocks, units: what the factor of a residual block, and of a unit of a per-block axis, is made of:
+            `one`; `gap`, the distance to the next active block; `ratio`, n/k; `chance`, 1/p.
+        rooted: whether the factor is the square root of that.
+    """
+
+    name: str
+    blocks: Basis
+    units: Basis
+    rooted: bool = False
+
+    def basis(self, by_gap: bool) -> Basis:
+        """By-gap axes (depth) look at the skipped units behind an active one, the others only at how many are on."""
+        return self.blocks if by_gap else self.units
+
+
+SCALES: dict[str, Scale] = {
+    scale.name: scale
+    for scale in (
+        Scale("none", "one", "one"),
+        Scale("sqrt", "gap", "ratio", rooted=True),
+        Scale("sqrt_ratio", "ratio", "ratio", rooted=True),
+        Scale("linear", "gap", "ratio"),
+        Scale("inverse", "chance", "chance"),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Exact factors of one site: of each unit a, or a² where `squared`; 0 where it is off."""
+
+    values: tuple[Fraction, ...]
+    squared: bool
+
+
+def factors(scale: str, by_gap: bool, on: Sequence[bool], marginals: Sequence[Fraction]) -> Factors:
+    """The exact factors of a site whose units run as `on` says, each with the probability in `marginals`."""
+    chosen, n = SCALES[scale], len(on)
+    active = [unit for unit in range(n) if on[unit]]
+    values = [Fraction(0)] * n
+    for place, unit in enumerate(active):
+        match chosen.basis(by_gap):
+            case "one":
+                values[unit] = Fraction(1)
+            case "gap":
+                following = active[place + 1] if place + 1 < len(active) else n
+                values[unit] = Fraction(following - unit)
+            case "ratio":
+                values[unit] = Fraction(n, len(active))
+            case "chance":
+                values[unit] = 1 / marginals[unit]
+    return Factors(tuple(values), chosen.rooted)
+
+
+def evaluator(scale: str, by_gap: bool, marginals: Sequence[Fraction]) -> Evaluate:
+    """The factors in float64, vectorised over sites; `marginals` are those of the units of a site."""
+    import numpy as np
+
+    chosen = SCALES[scale]
+    match chosen.basis(by_gap):
+        case "one":
+            return lambda on: on.astype(np.float64)
+        case "gap":
+            return _by_gap(chosen.rooted)
+        case "ratio":
+            return _by_ratio(chosen.rooted)
+        case "chance":
+            # Correctly rounded quotients of integers of any size.
+            inverse = np.array([p.denominator / p.numerator if p > 0 else 0.0 for p in marginals])
+            return lambda on: on * inverse
+
+
+def _by_gap(rooted: bool) -> Evaluate:
+    import numpy as np
+
+    def evaluate(on: NDArray[np.bool_]) -> NDArray[np.float64]:
+        flat = on.ravel()
+        active = flat.nonzero()[0]
+        n = on.shape[-1]
+        values = np.zeros(flat.size)
+        if not active.size:
+            return values.reshape(on.shape)
+        gaps = np.empty(active.size)
+        np.subtract(active[1:], active[:-1], out=gaps[:-1])
+        gaps[-1] = flat.size - active[-1]
+        if flat.size > n:
+            # The last active unit of a site looks at the site's end, not at the next site.
+            np.minimum(gaps, n - active % n, out=gaps)
+        values[active] = np.sqrt(gaps) if rooted else gaps
+        return values.reshape(on.shape)
+
+    return evaluate
+
+
+def _by_ratio(rooted: bool) -> Evaluate:
+    import numpy as np
+
+    def evaluate(on: NDArray[np.bool_]) -> NDArray[np.float64]:
+        counts = on.sum(-1, keepdims=True)
+        ratio = on.shape[-1] / np.maximum(counts, 1)
+        return on * (np.sqrt(ratio) if rooted else ratio)
+
+    return evaluate
