@@ -73,14 +73,14 @@ def _run(command: click.Command, name: str, arguments: Sequence[str] | None) -> 
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a file's text may hold what the terminal cannot show
     try:
-        code = command.main(arguments, name, standalone_mode=False)
+        code = _invoke(command, name, sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
-        return code or 0
+        return code
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except click.Abort:
-        click.echo(f"{name}: interrupted", err=True)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(f"\n{name}: interrupted", err=True)
         return 130
     except RaptrError as error:
         from raptr_dsl.cli.common import show_diagnostics
@@ -89,15 +89,32 @@ def _run(command: click.Command, name: str, arguments: Sequence[str] | None) -> 
         return 1
     except BrokenPipeError:
         return _reader_went_away()
-    except SystemExit as exit:  # how click, too, answers a broken pipe
-        if isinstance(exit.__context__, BrokenPipeError):
-            return _reader_went_away()
-        raise
     except Exception as error:
         if os.environ.get("RAPTR_DEBUG"):
             raise
         click.echo(_internal_error(name, error), err=True)
         return 3
+
+
+def _invoke(command: click.Command, name: str, arguments: list[str]) -> int:
+    """As `click.Command.main` does it, but exceptions pass."""
+    try:
+        _complete_for_the_shell(command, name)
+        with command.make_context(name, arguments) as ctx:
+            command.invoke(ctx)
+    except click.exceptions.Exit as exit:
+        return exit.exit_code
+    return 0
+
+
+def _complete_for_the_shell(command: click.Command, name: str) -> None:
+    """Answers a shell that completes a command line: `eval "$(_RAPTR_COMPLETE=bash_source raptr)"`."""
+    variable = f"_{name}_COMPLETE".replace("-", "_").upper()
+    instruction = os.environ.get(variable)
+    if instruction:
+        from click.shell_completion import shell_complete
+
+        raise click.exceptions.Exit(shell_complete(command, {}, name, variable, instruction))
 
 
 def _reader_went_away() -> int:

@@ -1,5 +1,6 @@
 """`raptr explain`: what a diagnostic means, from the catalogue of codes. It makes docs/errors.md, too."""
 
+from shutil import get_terminal_size
 from textwrap import indent
 
 import click
@@ -8,6 +9,7 @@ from raptr_dsl.cli.common import Once
 from raptr_dsl.codes import Code, catalogue
 from raptr_dsl.diagnostics import did_you_mean
 
+WIDEST = 88
 MARKDOWN_HEAD = """\
 # Diagnostics
 
@@ -47,7 +49,9 @@ def _known(code: str, codes: dict[str, Code], ctx: click.Context) -> str:
 
 
 def _as_text(name: str, entry: Code) -> str:
-    parts = [f"{name}: {entry.title}", entry.explanation.strip()]
+    width = min(get_terminal_size().columns, WIDEST)
+    explanation = click.formatting.wrap_text(entry.explanation.strip(), width, preserve_paragraphs=True)
+    parts = [f"{name}: {entry.title}", explanation]
     for heading, example in (("Wrong", entry.bad), ("Right", entry.good)):
         if example:
             parts.append(f"{heading}:\n{indent(example.strip(), '    ')}")
