@@ -115,11 +115,13 @@ class Law(Frozen, ABC):
         exact: exactly k units are on in every draw (else k is the mean, and the count varies).
         anchored: its draws depend on where their segment begins, so equal neighbouring stages are not one stage,
             and sizes cannot be drawn.
+        varies: draws of one size differ, so that it matters how long one lasts.
         summary: one line for documentation and messages.
     """
 
     exact: ClassVar[bool] = True
     anchored: ClassVar[bool] = False
+    varies: ClassVar[bool] = True
     summary: ClassVar[str] = ""
 
     law: str

@@ -8,6 +8,7 @@ from raptr_dsl.laws.ranking import always
 
 
 class Prefix(Law):
+    varies: ClassVar[bool] = False
     summary: ClassVar[str] = "the first k, no randomness"
 
     law: Literal["prefix"] = "prefix"

@@ -13,6 +13,7 @@ from raptr_dsl.laws.ranking import LOW_BITS, always
 class Ranked(Law):
     """Attributes: order: every unit of a site once, the most important first."""
 
+    varies: ClassVar[bool] = False
     summary: ClassVar[str] = "the k most important by a given ranking, no randomness"
 
     law: Literal["ranked"] = "ranked"

@@ -8,6 +8,7 @@ from raptr_dsl.laws.ranking import always
 
 
 class Suffix(Law):
+    varies: ClassVar[bool] = False
     summary: ClassVar[str] = "the last k, no randomness"
 
     law: Literal["suffix"] = "suffix"
