@@ -1,0 +1,42 @@
+"""Characters from outside the language that stand for some of its own."""
+
+import unicodedata
+
+_LOOKALIKES = {
+    **dict.fromkeys("“”„‟«»‘’‚‛", '"'),
+    **dict.fromkeys("−–—‐‑‒―", "-"),
+    **dict.fromkeys("×∗⋅·∙", "*"),
+    **dict.fromkeys("÷∕⁄", "/"),
+    **dict.fromkeys("…‥", ".."),
+    "≤": "<=",
+    "≥": ">=",
+    "ß": "ss",
+}
+
+
+def plain(text: str) -> str | None:
+    """What is written for a text in the characters of the language, None where that is not known."""
+    written = "".join(map(_plain_character, text))
+    return written if written.isascii() else None
+
+
+def describe(character: str) -> str:
+    """`no-break space (U+00A0)`: what it is, for one that may be invisible."""
+    name = unicodedata.name(character, "control character").lower()
+    return f"{name} (U+{ord(character):04X})"
+
+
+def _plain_character(character: str) -> str:
+    if character.isascii() or character in _LOOKALIKES:
+        return _LOOKALIKES.get(character, character)
+    match unicodedata.category(character):
+        case "Zs":
+            return " "
+        case "Zl" | "Zp":
+            return "\n"
+        case "Cf":
+            return ""
+        case "Nd":
+            return str(unicodedata.digit(character))
+    letters = unicodedata.normalize("NFKD", character)  # full-width forms, ½, letters with accents
+    return "".join(_LOOKALIKES.get(letter, letter) for letter in letters if not unicodedata.combining(letter))

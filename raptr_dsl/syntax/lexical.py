@@ -1,0 +1,169 @@
+"""Words that are none of the language's → a diagnostic in the user's words."""
+
+from itertools import pairwise
+
+from raptr_dsl.diagnostics import Diagnostic, Edit
+from raptr_dsl.source import Source, Span
+from raptr_dsl.syntax.characters import describe, plain
+from raptr_dsl.syntax.outline import Piece
+from raptr_dsl.syntax.tokens import Token
+
+_COMPARISONS = {"<": "<=", ">": ">=", "!": "==", "<>": "=="}
+_SIGNS = {
+    "^": "there are no powers; write the product",
+    "\\": "a long statement goes on between { }",
+    "&": "several requirements are several statements",
+    "@": "leave it out",
+    "$": "a parameter is named without a sign",
+}
+
+
+def lexical_mistake(source: Source, piece: Piece) -> Diagnostic:
+    """What is wrong with the first word of a statement that is no word of the language."""
+    token = piece.mistakes[0]
+    span = token.span(source)
+    before = next((left for left, right in pairwise(piece.tokens) if right is token), None)
+    match token.kind:
+        case "UNCLOSED_STRING":
+            return _unclosed_string(span)
+        case "BROKEN_STRING":
+            return _broken_string(span)
+        case "MALFORMED_NUMBER":
+            return _malformed_number(span)
+    if not span.text.isascii():
+        return _foreign(source, piece)
+    if span.text[0] in "'`":
+        return _other_quotes(span)
+    if span.text == "%" and before and before.kind == "NUMBER":
+        return _parted_percent(before.span(source).to(span))
+    if span.text in _COMPARISONS:
+        return _other_comparison(span, before)
+    advice = _SIGNS.get(span.text[0])
+    return Diagnostic(
+        "character-unknown",
+        f"{_quoted(span.text)} is not part of the language",
+        span,
+        help=advice or "leave it out",
+        fix=None if advice else Edit(span, ""),
+    )
+
+
+def _unclosed_string(span: Span) -> Diagnostic:
+    end = span.start + len(span.text.rstrip())
+    return Diagnostic(
+        "string-unclosed",
+        "this text is not closed",
+        Span(span.source, span.start, end),
+        help='write " where it ends; a text stands on one line',
+        fix=Edit(Span(span.source, end, end), '"'),
+    )
+
+
+def _broken_string(span: Span) -> Diagnostic:
+    return Diagnostic(
+        "string-unclosed",
+        "this text goes on over several lines",
+        Span(span.source, span.start, span.start + len(span.text.splitlines()[0])),
+        help=r"a text stands on one line: join the lines, or write \n where they part",
+        fix=Edit(span, " ".join(line.strip() for line in span.text.splitlines())),
+    )
+
+
+def _malformed_number(span: Span) -> Diagnostic:
+    shown = span.text if len(span.text) <= 24 else span.text[:20] + "…"
+    return Diagnostic(
+        "number-malformed",
+        f"`{shown}` is neither a number nor a name",
+        span,
+        help="numbers are written 12, 0.5, 1_000, 20%, 675k, 1.2e21, with the units k M B T; names begin with a letter",
+    )
+
+
+def _foreign(source: Source, piece: Piece) -> Diagnostic:
+    """Letters, digits, signs and blanks of other scripts and of word processors: one diagnostic a statement."""
+    spans = [token.span(source) for token in piece.mistakes]
+    spans = [span for span in spans if not span.text.isascii()]
+    first = spans[0].text
+    strange = next(character for character in first if not character.isascii())
+    written = plain(first)
+    if strange.isalpha():
+        advice = "names are made of A–Z, a–z, 0–9 and _"
+        return Diagnostic(
+            "name-foreign",
+            f"`{first}` has a letter that no name can have",
+            spans[0],
+            label=describe(strange),
+            help=f"{advice}: write {written}" if written else advice,
+            fix=_rewritten(source, spans),
+        )
+    advice = {
+        None: "it may stand in texts and comments only",
+        "": "leave it out",
+        "\n": "write an ordinary line break",
+    }
+    return Diagnostic(
+        "character-foreign",
+        f"{describe(strange)} is not part of the language",
+        spans[0],
+        help=advice.get(written) or ("write an ordinary space" if written == " " else f"write {written}"),
+        fix=_rewritten(source, spans),
+    )
+
+
+def _rewritten(source: Source, spans: list[Span]) -> Edit | None:
+    """All of the spans in the characters of the language, what stands between them as it is."""
+    text, end = "", spans[0].start
+    for span in spans:
+        written = plain(span.text)
+        if written is None:
+            return None
+        text += source.text[end : span.start] + written
+        end = span.end
+    return Edit(Span(source, spans[0].start, end), text)
+
+
+def _other_quotes(span: Span) -> Diagnostic:
+    rest = span.source.text[span.start + 1 :].split("\n", 1)[0]
+    content, closing, _ = rest.partition(span.text[0])
+    whole = (
+        Span(span.source, span.start, span.end + len(content) + 1)
+        if closing and len(span.text) == 1
+        else None
+    )
+    return Diagnostic(
+        "quotes-other",
+        "a text stands in double quotes",
+        whole or span,
+        help=f'write "{content}"' if whole else 'write "…"',
+        fix=Edit(whole, f'"{content}"') if whole and "\\" not in content and '"' not in content else None,
+    )
+
+
+def _parted_percent(span: Span) -> Diagnostic:
+    joined = span.text[:-1].rstrip(" \t") + "%"
+    return Diagnostic(
+        "percent-space",
+        "% stands apart from its number",
+        span,
+        help=f"write {joined}",
+        fix=Edit(span, joined),
+    )
+
+
+def _other_comparison(span: Span, before: Token | None) -> Diagnostic:
+    sign = _COMPARISONS[span.text]
+    if before and before.kind in ("EQUAL", "COMPARE") and before.end == span.start:  # "=<", "=>"
+        span = before.span(span.source).to(span)
+    elif span.text == "!":
+        span = Span(span.source, span.start, span.end + span.source.text.startswith("=", span.end))
+    return Diagnostic(
+        "comparison-unknown",
+        f"`{span.text}` is not a comparison",
+        span,
+        help=f"write {sign}; the comparisons are <=, >= and ==",
+        fix=Edit(span, sign),
+    )
+
+
+def _quoted(text: str) -> str:
+    return f"`{text}`" if text.isprintable() and text.strip() else describe(text[0])
