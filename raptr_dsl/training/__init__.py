@@ -1,4 +1,4 @@
-"""The training loop around a backend's trainer: run folder, log, checkpoints, exact resume, audit. No framework."""
+"""The training loop around a backend's trainer: run folder, log, checkpoints, exact resume, audit."""
 
 from raptr_dsl.training.feed import Feed, TokenFeed
 from raptr_dsl.training.journal import read_journal

@@ -1,7 +1,7 @@
 """Checkpoints: folders `step-N`, each complete or not there at all.
 
-A checkpoint is written into a hidden folder, brought to disk, given a manifest with the SHA-256 of every file, and
-renamed. Which one is the latest is found by looking: the highest step whose files are what its manifest says.
+A checkpoint is written into a hidden folder, given a manifest with the SHA-256 of every file, brought to disk
+and renamed. The latest is found by looking: the highest step whose files are what its manifest says.
 """
 
 import hashlib
@@ -13,14 +13,15 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from raptr_dsl.backend import Trainer
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
 from raptr_dsl.ir.base import Frozen
-from raptr_dsl.training.files import sync_file, sync_folder, write_failure, writing
+from raptr_dsl.training.errors import with_notes
+from raptr_dsl.training.files import sync_file, sync_folder, writing
 
 KEPT = 2
 MANIFEST, STATE, TRAINER = "manifest.json", "state.json", "trainer"
@@ -38,7 +39,7 @@ class Interval(Frozen):
     loss: float = 0.0
     seconds: float = 0.0
     fastest: float | None = None
-    units: dict[str, int] = {}
+    units: dict[str, int] = Field(default_factory=dict)
 
 
 class State(Frozen):
@@ -96,7 +97,7 @@ class Checkpoints:
         """Writes the checkpoint of a step, then drops all but the last two.
 
         Raises:
-            RaptrError: `train-disk-full` or `train-write`; earlier checkpoints are untouched, and nothing is left.
+            RaptrError: `train-disk-full`, `train-write`; then earlier checkpoints stay, and nothing else.
         """
         final = self.folder / f"step-{state.step}"
         with writing("the checkpoint", final):
@@ -111,7 +112,8 @@ class Checkpoints:
                 sync_folder(self.folder)
         except RaptrError as error:
             kept = next(iter(self._steps()), None)
-            raise _with_note(error, "no checkpoint had been written" if kept is None else f"step-{kept} is intact")
+            note = "no checkpoint had been written" if kept is None else f"step-{kept} is intact"
+            raise with_notes(error, note) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         with writing("the folder of checkpoints", self.folder):
@@ -138,7 +140,7 @@ class Checkpoints:
         return None, warnings
 
     def clear_debris(self, after: int) -> None:
-        """Removes what kills left behind, and puts damaged checkpoints of steps beyond `after` out of the way."""
+        """Removes what kills left behind, and sets damaged checkpoints of steps beyond `after` aside."""
         if not self.folder.is_dir():
             return
         with writing("the folder of checkpoints", self.folder):
@@ -189,11 +191,12 @@ def _write(folder: Path, trainer: Trainer, state: State, plan_digest: str) -> No
 
 def _probe(folder: Path, cause: Exception) -> None:
     """Raises OSError if the folder's disk cannot take another file either."""
-    needed = max((path.stat().st_size for path in folder.rglob("*") if path.is_file()), default=0) + _PROBE_BYTES
+    sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+    pieces = 1 + max(sizes, default=0) // _PROBE_BYTES
     probe = folder / ".probe"
     try:
         with probe.open("wb") as file:
-            for _ in range(-(-needed // _PROBE_BYTES)):
+            for _ in range(pieces):
                 file.write(b"\1" * _PROBE_BYTES)
                 file.flush()
             os.fsync(file.fileno())
@@ -235,9 +238,3 @@ def _problems(path: Path, manifest: Manifest) -> Iterator[str]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _with_note(error: RaptrError, note: str) -> RaptrError:
-    from dataclasses import replace
-
-    return RaptrError([replace(item, notes=(*item.notes, note)) for item in error.diagnostics])

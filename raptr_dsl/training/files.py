@@ -1,4 +1,4 @@
-"""Writing so that a crash, a kill or a full disk leaves either the old file or the new one, never half of one."""
+"""Writing so that a crash, a kill or a full disk leaves the old file or the new one, never half of one."""
 
 import errno
 import os

@@ -1,10 +1,10 @@
 """The folder of a run, and the lock that keeps a second process out of it.
 
-    plan.json       the plan; its presence says that the run has begun
-    settings.json   all else that decides the run's numbers, and the identity of its data
-    log.jsonl       see `journal`
-    checkpoints/    see `checkpoints`
-    summary.json    what came of it, once it is finished
+plan.json       the plan; its presence says that the run has begun
+settings.json   all else that decides the run's numbers, and the identity of its data
+log.jsonl       see `journal`
+checkpoints/    see `checkpoints`
+summary.json    what came of it, once it is finished
 """
 
 import fcntl
@@ -74,7 +74,7 @@ class RunFolder:
 
 @contextmanager
 def open_folder(path: Path, *, resume: bool) -> Iterator[RunFolder]:
-    """The folder of a run that may begin, or with `resume` go on. A folder in which none began leaves no trace.
+    """The folder of a run that may begin, or with `resume` go on; if none begins after all, no trace is left.
 
     Raises:
         RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`.
@@ -89,12 +89,17 @@ def open_folder(path: Path, *, resume: bool) -> Iterator[RunFolder]:
         yield folder
     finally:
         if not folder.begun:
-            with suppress(OSError):
-                folder.settings_file.unlink(missing_ok=True) if _is_blank(path) else None
-                (path / LOCK).unlink()
-                if is_new:
-                    path.rmdir()
+            _leave_no_trace(folder, remove_folder=is_new)
         os.close(lock)
+
+
+def _leave_no_trace(folder: RunFolder, remove_folder: bool) -> None:
+    with suppress(OSError):
+        if _is_blank(folder.path):
+            folder.settings_file.unlink(missing_ok=True)
+        (folder.path / LOCK).unlink()
+        if remove_folder:
+            folder.path.rmdir()
 
 
 def _is_blank(path: Path) -> bool:

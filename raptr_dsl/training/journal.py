@@ -12,8 +12,8 @@ from raptr_dsl.training.files import writing
 class Journal:
     """Appends records to a file, each whole or not at all as far as a reader after a resume can tell.
 
-    A checkpoint remembers the length of the log, and a resume cuts it back to that: lines of steps that are about to
-    be repeated go, and so does a line that a kill or a full disk left half-written.
+    A checkpoint remembers the length of the log, and a resume cuts it back to that: lines of steps that are
+    about to be repeated go, and so does a line that a kill or a full disk left half-written.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,8 +1,8 @@
 """The training loop: what is measured, logged, saved and audited around each step of a trainer.
 
-    with open_run(plan, backend, feed, settings, folder) as run:
-        run.advance(plan.steps)
-        summary = run.finish()
+with open_run(plan, backend, feed, settings, folder) as run:
+    run.advance(plan.steps)
+    summary = run.finish()
 """
 
 import math
@@ -17,6 +17,7 @@ from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.account import Account, mean_active, mismatches
 from raptr_dsl.training.checkpoints import Checkpoints, Interval, State
+from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.feed import Feed
 from raptr_dsl.training.files import write_atomically, writing
 from raptr_dsl.training.folder import RunFolder
@@ -36,7 +37,8 @@ class RunSummary(Frozen):
         steps: optimizer steps done.
         held_out_loss: of the full network, in nats per token, at the last evaluation.
         seconds: spent in optimizer steps, evaluations and checkpoints left out.
-        units: executed unit forwards by axis. flops: executed. full_flops: of the full network for the same steps.
+        units: executed unit forwards by axis. flops: executed.
+        full_flops: what the full network would cost for the same steps.
     """
 
     plan: str
@@ -92,7 +94,8 @@ class Run:
     def restore(self, state: State) -> None:
         """Takes up where a checkpoint left off; the trainer has loaded its own part already."""
         self.step = self._saved = state.step
-        self._seconds, self._held_out_loss, self._interval = state.seconds, state.held_out_loss, state.interval
+        self._seconds, self._interval = state.seconds, state.interval
+        self._held_out_loss = state.held_out_loss
         for step in range(state.step):
             self._account.add(self.plan.step(step))
 
@@ -100,7 +103,7 @@ class Run:
         """Trains until `until` steps are done or somebody asks to stop.
 
         Raises:
-            RaptrError: `train-diverged`, `train-audit`, `train-disk-full`, `train-write`.
+            RaptrError: `not-finite`, `train-audit`, `train-disk-full`, `train-write`.
         """
         while self.step < until and not stop.requested:
             self._next()
@@ -166,10 +169,7 @@ class Run:
         stage = self.plan.stages[planned.stage]
         if self.step == stage.start:
             self._record("stage", stage=planned.stage, name=stage.name, start=stage.start, stop=stage.stop)
-        begun = perf_counter()
-        result = self._trainer.step(self.step, self._feed.batch(self.step))
-        seconds = perf_counter() - begun
-        self._require_finite(result, stage)
+        result, seconds = self._train(stage)
         self._account.add(planned)
         self.step += 1
         self._gather(result.loss, seconds)
@@ -222,7 +222,7 @@ class Run:
         begun = perf_counter()
         loss = self._trainer.evaluate(self._feed.held_out)
         if not math.isfinite(loss):
-            raise self._diverged(f"the held-out loss after {self.step:,} steps is {loss}")
+            raise _not_finite(f"the held-out loss after {self.step:,} steps is {loss}")
         self._held_out_loss = loss
         self._record(
             "eval",
@@ -236,29 +236,38 @@ class Run:
         self._journal.write(record)
         self._reporter.record(record)
 
-    def _require_finite(self, result: StepResult, stage: BoundStage) -> None:
-        if math.isfinite(result.loss) and math.isfinite(result.grad_norm):
-            return
-        what = (
-            f"the loss of step {self.step:,} is {result.loss}"
-            if not math.isfinite(result.loss)
-            else f"the gradient of step {self.step:,} has the norm {result.grad_norm}"
-        )
-        raise self._diverged(what + (f", in stage {stage.name}" if stage.name else ""))
+    def _train(self, stage: BoundStage) -> tuple[StepResult, float]:
+        """One optimizer step, and the seconds it took."""
+        begun = perf_counter()
+        try:
+            result = self._trainer.step(self.step, self._feed.batch(self.step))
+        except RaptrError as error:
+            raise with_notes(error, *self._circumstances(stage)) from error
+        seconds = perf_counter() - begun
+        for what, value in (("loss", result.loss), ("gradient norm", result.grad_norm)):
+            if not math.isfinite(value):
+                raise _not_finite(f"the {what} of step {self.step:,} is {value}", self._circumstances(stage))
+        return result, seconds
 
-    def _diverged(self, what: str) -> RaptrError:
+    def _circumstances(self, stage: BoundStage) -> tuple[str, ...]:
+        """What to know when a step failed."""
         checkpoint, _ = self._checkpoints.latest()
-        rate = self.settings.train.learning_rate(min(self.step, self.plan.steps - 1), self.plan.steps)
-        return fail(
-            "train-diverged",
-            what,
-            subject=str(self.folder.path),
-            help="train again with a lower --lr or a longer --warmup",
-            notes=(
-                f"the learning rate was {rate:.6g}",
-                f"the last checkpoint is {checkpoint.path}" if checkpoint else "there is no checkpoint yet",
-            ),
+        rate = self.settings.train.learning_rate(self.step, self.plan.steps)
+        named = f", in stage {stage.name}" if stage.name else ""
+        return (
+            f"it is step {self.step:,} of {self.plan.steps:,}{named}",
+            f"the learning rate is {rate:.6g}",
+            f"the last checkpoint is {checkpoint.path}" if checkpoint else "there is no checkpoint yet",
         )
+
+
+def _not_finite(what: str, notes: tuple[str, ...] = ()) -> RaptrError:
+    return fail(
+        "not-finite",
+        what,
+        help="lower the learning rate, lengthen the warm-up, or train in a wider dtype",
+        notes=notes,
+    )
 
 
 def _audit_failure(step: int, found: list[str]) -> RaptrError:

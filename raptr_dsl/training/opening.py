@@ -1,4 +1,4 @@
-"""From a plan, data and a folder to a run that can be advanced: a new one, or one taken up where it stopped."""
+"""From a plan, data and a folder to a run that can be advanced: a new one, or one that goes on."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -30,12 +30,15 @@ def train(
 ) -> RunSummary:
     """Trains the backend's own small transformer by a plan, from the beginning or from the last checkpoint.
 
-    SIGINT and SIGTERM end it after the step at hand, with a checkpoint; the summary then says it is not finished.
+    SIGINT and SIGTERM end it after the step at hand, with a checkpoint; the summary says it is not finished.
 
     Raises:
         RaptrError: see `open_run` and `Run`.
     """
-    with stop_requests() as stop, open_run(plan, backend, feed, settings, path, resume=resume, reporter=reporter) as run:
+    with (
+        stop_requests() as stop,
+        open_run(plan, backend, feed, settings, path, resume=resume, reporter=reporter) as run,
+    ):
         run.advance(plan.steps, stop)
         if run.is_done:
             return run.finish()
@@ -56,13 +59,13 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in the folder `path`, which no other process can train into meanwhile.
 
-    With `resume` it goes on from the last complete checkpoint, or from the beginning if there is none yet: batches,
-    masks, weights, optimizer and log are then what they would be had it never stopped.
+    With `resume` it goes on from the last complete checkpoint, or from the beginning if there is none yet:
+    batches, masks, weights, optimizer and log are then what they would be had it never stopped.
 
     Raises:
-        RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`, `train-run-damaged`,
-            `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`, `train-checkpoint-damaged`; and
-            what the backend refuses.
+        RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`;
+            `train-run-damaged`, `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`,
+            `train-checkpoint-damaged`; and what the backend refuses.
     """
     with open_folder(path, resume=resume) as folder:
         checkpoint = _require_resumable(folder, plan, settings, reporter) if folder.begun else None

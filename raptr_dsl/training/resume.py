@@ -34,22 +34,26 @@ def require_same_past(before: Plan, now: Plan, done: int, settings: TrainSetting
             f"the run followed another plan for the {done:,} steps it has done",
             subject="plan",
             help="go on with the plan it began with, or train into another folder",
-            notes=(f"it began with {before.digest}", f"now it is {now.digest}", _first_difference(before, now)),
+            notes=(
+                f"it began with {before.digest}",
+                f"now it is {now.digest}",
+                _first_difference(before, now),
+            ),
         )
     changed = _first_other_rate(settings, before.steps, now.steps, done)
     if changed is None:
         return
     raise fail(
         "train-resume-horizon",
-        f"the run was to have {before.steps:,} steps, and now {now.steps:,}: that changes the learning rate of steps "
-        "it has done",
+        f"the run was to have {before.steps:,} steps, and now {now.steps:,}: "
+        "that changes the learning rate of steps it has done",
         subject="steps",
-        help="keep the number of steps, or train into another folder; a constant learning rate would allow it",
+        help="keep the number of steps, or train into another folder",
         notes=(
             f"it began with {before.digest}",
             f"now it is {now.digest}",
-            f"step {changed:,} was done at {settings.learning_rate(changed, before.steps):.6g}, and the horizon of "
-            f"{now.steps:,} steps gives it {settings.learning_rate(changed, now.steps):.6g}",
+            f"step {changed:,} was done at {settings.learning_rate(changed, before.steps):.6g}, "
+            f"and {now.steps:,} steps give it {settings.learning_rate(changed, now.steps):.6g}",
         ),
     )
 
