@@ -1,7 +1,7 @@
-"""Backends by entry point: what is installed is read from metadata; a package is imported when it is asked for.
+"""Backends by entry point: what is installed is read from metadata; a package is imported when it is needed.
 
-A package registers its backend object in the group `raptr_dsl.backends`, under the name by which the command line
-knows it. If its distribution has an extra of that name, the extra is what the backend needs to run.
+A package registers its backend object in the group `raptr_dsl.backends`, under the name that users write. If
+its distribution has an extra of that name, the extra is what the backend needs to run.
 """
 
 import re

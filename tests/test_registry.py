@@ -17,15 +17,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Declares a backend in an installed distribution, with the module that holds it."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def install(
-        distribution: str, name: str, code: str, *, needs: str = "", module: str = ""
-    ) -> None:
+    def install(distribution: str, name: str, code: str, *, needs: str = "", module: str = "") -> None:
         module = module or f"{distribution.replace('-', '_')}_module"
         (tmp_path / f"{module}.py").write_text(code)
         info = tmp_path / f"{distribution.replace('-', '_')}-9.8.dist-info"
         info.mkdir()
         requires = f'Provides-Extra: {name}\nRequires-Dist: {needs}; extra == "{name}"\n' if needs else ""
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.8\n{requires}")
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.8\n{requires}"
+        )
         (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {module}:BACKEND\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -126,7 +126,16 @@ def test_a_broken_backend_is_named_with_the_reason(install, code: str, reason: s
 
 @pytest.mark.slow
 def test_the_toy_backend_really_installed(tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--no-build-isolation",
+    ]
     subprocess.run([*pip, "--target", tmp_path, TOY], check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, "-c", "from raptr_dsl.cli import main; raise SystemExit(main(['backends']))"],

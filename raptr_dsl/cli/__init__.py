@@ -1,7 +1,7 @@
 """The command line. One table of commands, each in a module of its own that is imported when it is called.
 
 Exit codes: 0 fine, 1 diagnostics, 2 wrong usage, 3 an internal error; 130 interrupted, 141 the reader of the
-output went away. Standard output is data, standard error is messages. This is the one place where exceptions end.
+output went away. Standard output is data, standard error is messages. Exceptions end here and nowhere else.
 """
 
 import os

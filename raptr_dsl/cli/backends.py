@@ -2,7 +2,7 @@
 
 import click
 
-from raptr_dsl.cli.common import output_console, show_diagnostics
+from raptr_dsl.cli.common import output_console, print_trimmed, show_diagnostics
 from raptr_dsl.diagnostics import RaptrError
 
 
@@ -30,7 +30,7 @@ def command(ctx: click.Context) -> None:
         if entry.missing:
             needs.append(f"{name} needs {', '.join(entry.missing)} to run: {entry.install}")
     if table.row_count:
-        output_console().print(table)
+        print_trimmed(output_console(), table)
     for need in needs:
         click.echo(need)
     if not declared:

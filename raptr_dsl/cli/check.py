@@ -1,5 +1,6 @@
 """`raptr check`: every mistake in the files given, and nothing else. It starts as fast as its parser."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ def command(ctx: click.Context, files: tuple[str, ...], format: str, **overrides
     requirements are checked where a model and a number of steps are known, from the file or from the options.
     """
     from raptr_dsl.api import Options, check_file, check_text
+    from raptr_dsl.syntax.files import FILE_BYTES
 
     options = Options(**overrides)
     diagnostics, paths = [], list(dict.fromkeys(_expanded(files, ctx)))
     for path in paths:
         if path == "-":
-            text = click.get_text_stream("stdin", encoding="utf-8").read()
+            text = sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace")
             done = check_text(text, options, name="<stdin>")
         else:
             done = check_file(path, options)

@@ -11,7 +11,7 @@ import click
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from raptr_dsl.ir.plan import Plan
 
@@ -21,7 +21,7 @@ FORMATS = ("text", "json", "github")
 
 
 class Once(click.Option):
-    """An option that is refused when it is given twice: if the last one won, typing errors would go unseen."""
+    """An option that is refused when given twice: if the last one won, typing errors would go unseen."""
 
     def __init__(self, *declarations: Any, **attributes: Any) -> None:
         self._otherwise = attributes.pop("default", None)
@@ -64,7 +64,7 @@ class Count(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
             return value
-        count = read_count(value)
+        count = _read_count(value)
         if count is None:
             self.fail(f"{value!r} is not a whole number such as 675k, 1_000 or 2M", param, ctx)
         if count < self.least:
@@ -72,15 +72,34 @@ class Count(click.ParamType[int]):
         return count
 
 
+def _read_count(text: str) -> int | None:
+    """The value of a literal that is a count (rule 1), read by the language's own parser; None if it is none."""
+    from raptr_dsl.diagnostics import Diagnostics
+    from raptr_dsl.source import Source
+    from raptr_dsl.syntax import ast
+    from raptr_dsl.syntax.parser import parse
+
+    mistakes = Diagnostics()
+    file = parse(Source("", f"steps {text}"), mistakes)
+    if mistakes.has_errors:
+        return None
+    match file.statements:
+        case (ast.Horizon(value=ast.Number(value=value, is_count=True)),):
+            return int(value)
+    return None
+
+
 def schedule_options(command: Decorated) -> Decorated:
     """What a schedule leaves open or may be told otherwise.
 
-    Adds the arguments `model`, `steps`, `seed`, `params`, `budget`, as `api.Options` and `compile_file` take them.
+    Adds the arguments `model`, `steps`, `seed`, `params`, `budget`, as `api.Options` takes them.
     """
     for option in reversed(
         (
-            click.option("--model", cls=Once, metavar="NAME|FILE", help="A known shape, or a TOML file of one."),
-            click.option("--steps", cls=Once, type=Count(1), metavar="N", help="Optimizer steps: 675k, 1_000."),
+            click.option("--model", cls=Once, metavar="NAME|FILE", help="A known shape, or a TOML file."),
+            click.option(
+                "--steps", cls=Once, type=Count(1), metavar="N", help="Training steps: 675k, 1_000."
+            ),
             click.option("--seed", cls=Once, type=Count(), metavar="S", help="The seed of the masks."),
             click.option("--param", "params", cls=Assignments, metavar="NAME=VALUE", help="Set a parameter."),
             click.option("--budget", cls=Once, metavar="SHARE", help="Require block FLOPs <= SHARE: 75%."),
@@ -136,7 +155,9 @@ def wants_color(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def load_plan_or_compile(path: str, ctx: click.Context, overrides: Mapping[str, Any]) -> tuple["Plan", Sequence[Diagnostic]]:
+def load_plan_or_compile(
+    path: str, ctx: click.Context, overrides: Mapping[str, Any]
+) -> tuple["Plan", Sequence[Diagnostic]]:
     """The plan of a FILE|PLAN argument, whichever it is, with the warnings of compiling it.
 
     Args:
@@ -154,7 +175,9 @@ def load_plan_or_compile(path: str, ctx: click.Context, overrides: Mapping[str, 
     given = [name for name, value in overrides.items() if value not in (None, {})]
     if given:
         options = ", ".join("--param" if name == "params" else f"--{name}" for name in given)
-        raise click.UsageError(f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx)
+        raise click.UsageError(
+            f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx
+        )
     return api.load_plan(path), ()
 
 
@@ -171,4 +194,13 @@ def output_console(width: int | None = None) -> "Console":
     """Standard output as a rich console that never guesses at markup, numbers or emoji in the user's text."""
     from rich.console import Console
 
-    return Console(width=width, markup=False, highlight=False, emoji=False, no_color=not wants_color(sys.stdout))
+    color = wants_color(sys.stdout)
+    return Console(width=width, markup=False, highlight=False, emoji=False, no_color=not color)
+
+
+def print_trimmed(shown: "Console", *parts: "RenderableType") -> None:
+    """Prints without the blanks that tables leave at the ends of lines."""
+    with shown.capture() as captured:
+        for part in parts:
+            shown.print(part)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))

@@ -12,6 +12,7 @@ from raptr_dsl.cli.common import (
     errors_shown,
     format_option,
     output_console,
+    print_trimmed,
     schedule_options,
     show_diagnostics,
 )
@@ -48,7 +49,7 @@ def command(
         from raptr_dsl.report.summary import summary
 
         show_diagnostics(compilation.diagnostics, format)
-        output_console().print(summary(plan, f"{path} ({path.stat().st_size:,} bytes)"))
+        print_trimmed(output_console(), summary(plan, f"{path} ({path.stat().st_size:,} bytes)"))
         return
     from raptr_dsl.render import as_data
     from raptr_dsl.report.summary import facts
@@ -67,7 +68,9 @@ def _require_support(plan: "Plan", backend: str) -> None:
         raise RaptrError(refused)
     declared = registry.find(backend)
     if declared.missing:
-        click.echo(f"note: to run, {backend} needs {', '.join(declared.missing)}: {declared.install}", err=True)
+        click.echo(
+            f"note: to run, {backend} needs {', '.join(declared.missing)}: {declared.install}", err=True
+        )
 
 
 def _write(plan: "Plan", path: Path, force: bool) -> None:

@@ -22,7 +22,13 @@ Every diagnostic has a code. `raptr explain CODE` prints one entry of this page.
 @click.command(short_help="Explain a diagnostic by its code.")
 @click.argument("code", required=False)
 @click.option("--all", "everything", is_flag=True, help="Every code, in the order of the alphabet.")
-@click.option("--format", cls=Once, type=click.Choice(("text", "markdown")), default="text", help="text (the default) or markdown.")
+@click.option(
+    "--format",
+    cls=Once,
+    type=click.Choice(("text", "markdown")),
+    default="text",
+    help="text (the default) or markdown.",
+)
 @click.pass_context
 def command(ctx: click.Context, code: str | None, everything: bool, format: str) -> None:
     """Explains a diagnostic by its code, the word in brackets: raptr explain stages-overrun."""

@@ -12,6 +12,7 @@ from raptr_dsl.cli.common import (
     Once,
     load_plan_or_compile,
     output_console,
+    print_trimmed,
     schedule_options,
     show_diagnostics,
 )
@@ -55,12 +56,9 @@ def command(
         return
     from raptr_dsl.report.picture import picture
 
-    terminal = output_console()
-    glyphs_of = getattr(sys.stdout, "encoding", None)
-    drawn = picture(plan, axes, width or min(terminal.width, WIDEST), rows, site, glyphs_of)
-    wide = output_console(width) if width else terminal
-    for line in drawn:
-        wide.print(line, overflow="ignore", no_wrap=True, crop=False)
+    terminal = output_console(width)
+    encoding = getattr(sys.stdout, "encoding", None)
+    print_trimmed(terminal, *picture(plan, axes, width or min(terminal.width, WIDEST), rows, site, encoding))
 
 
 def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path) -> None:

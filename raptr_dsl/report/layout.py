@@ -8,6 +8,7 @@ from raptr_dsl.axes import AXES
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.occupancy import occupancy
+from raptr_dsl.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,25 @@ def glyphs_for(encoding: str | None) -> Glyphs:
 
 
 def columns(plan: Plan, width: int) -> list[Column]:
-    """`width` steps that stand for the run: every stage has its share, and at least one while there is room.
+    """`width` steps that stand for it: every stage has its share, and at least one while there is room.
 
-    Within its stage, a column shows the step in the middle of its part.
+    A column shows one step of its part of the stage. Which one varies from column to column: at equal
+    distances, a mask that repeats after some steps would look as if it stood still.
     """
     if len(plan.stages) > width:
-        middles = ((2 * column + 1) * plan.steps // (2 * width) for column in range(width))
-        return [Column(_stage_at(plan.stages, step), step) for step in middles]
+        steps = [_sample(0, plan.steps, column, width) for column in range(width)]
+        return [Column(_stage_at(plan.stages, step), step) for step in steps]
     return [
-        Column(index, stage.start + (2 * column + 1) * stage.steps // (2 * shown))
+        Column(index, _sample(stage.start, stage.steps, column, shown))
         for index, (stage, shown) in enumerate(zip(plan.stages, _shares(plan.stages, width), strict=True))
         for column in range(shown)
     ]
+
+
+def _sample(start: int, steps: int, column: int, shown: int) -> int:
+    """A step of the column's part of [start, start + steps), by the golden ratio (40503 / 2¹⁶)."""
+    place = Fraction(40503 * (column + 1) % 2**16, 2**16)
+    return start + int((column + place) * steps / shown)
 
 
 def _shares(stages: Sequence[BoundStage], width: int) -> list[int]:
@@ -100,6 +108,23 @@ def mean_units(plan: Plan, axis: str, column: Column) -> Fraction:
     stage, space = plan.stages[column.stage], AXES[axis].space(plan.shape)
     rule = stage.axes.get(axis)
     return Fraction(space.units) if rule is None else occupancy(rule, space, column.step - stage.start).mean
+
+
+def units_text(plan: Plan, axis: str) -> str:
+    """What is on or off together, in the plural: `blocks`, `heads`, `groups of 64 hidden units`."""
+    group = AXES[axis].space(plan.shape).group
+    return f"{AXES[axis].element}s" if group == 1 else f"groups of {group} {AXES[axis].element}s"
+
+
+def chart_title(plan: Plan, axis: str) -> str:
+    space = AXES[axis].space(plan.shape)
+    return f"{axis}: {AXES[axis].element}s that run, of {space.units * space.group:,}"
+
+
+def raster_title(plan: Plan, axis: str, columns: Sequence[Column], site: int) -> str:
+    where = f" of block {site}" if AXES[axis].per_block else ""
+    sampled = len({column.step for column in columns})
+    return f"which {units_text(plan, axis)}{where} run, in {plural(sampled, 'step')} of the run, one a column"
 
 
 def stage_label(plan: Plan, index: int) -> str:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.flops import FlopReport
-from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.ir.bound import BoundRule
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.report.layout import stage_label
 from raptr_dsl.wording import plural, share_text
@@ -22,7 +22,8 @@ MOST_STAGES = 24
 def summary(plan: Plan, written: str = "") -> Group:
     """What was compiled, stage by stage; what it costs; what is proven; where it was written."""
     report = plan.flops()
-    return Group(_title(plan), Text(), _stages(plan, report), Text(), _facts(plan, report, written))
+    parts = (_title(plan), _stages(plan, report), _costs(plan, report), _facts(plan, written))
+    return Group(*[line for part in parts for line in (part, Text())][:-1])
 
 
 def _title(plan: Plan) -> Text:
@@ -44,20 +45,20 @@ def _stages(plan: Plan, report: FlopReport) -> Table:
     table.add_column("stage", overflow="ellipsis", no_wrap=True, max_width=16)
     for heading in ("steps", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("axis", "size", "sample", "scale", "also"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("block FLOPs", justify="right", no_wrap=True)
+    for heading in ("axis", "size"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("rule", overflow="fold")
+    table.add_column("FLOPs", justify="right", no_wrap=True)
     for index in _shown(len(plan.stages)):
         if index is None:
             table.add_row("…", f"{len(plan.stages) - MOST_STAGES:,} more")
             continue
         stage = plan.stages[index]
-        head = (stage_label(plan, index), f"{stage.steps:,}", share_text(stage.duration / plan.steps))
+        head = (stage_label(plan, index), f"{stage.steps:,}", percent(stage.duration / plan.steps))
         cost = percent(report.stages[index].ratio_blocks)
-        rules = [_rule_cells(plan, axis, stage, rule) for axis, rule in stage.axes.items()] or [("full",)]
-        for row, cells in enumerate(rules):
-            padded = (*cells, *[""] * (5 - len(cells)))
-            table.add_row(*(head if row == 0 else ("", "", "")), *padded, cost if row == 0 else "")
+        rules = [(axis, size_text(plan, axis, rule), rule_text(rule)) for axis, rule in stage.axes.items()]
+        for row, cells in enumerate(rules or [("all", "full", "")]):
+            table.add_row(*(head if row == 0 else ("", "", "")), *cells, cost if row == 0 else "")
     return table
 
 
@@ -71,10 +72,6 @@ def _shown(stages: int) -> Iterator[int | None]:
     yield from range(stages - 4, stages)
 
 
-def _rule_cells(plan: Plan, axis: str, stage: BoundStage, rule: BoundRule) -> tuple[str, str, str, str, str]:
-    return axis, size_text(plan, axis, rule), _law_text(rule), rule.scale, _also(rule)
-
-
 def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
     """`6/12`, `6→12/12` for a curve, `4|8|16/32` for a drawn size, `p=80%`; in elements."""
     space = AXES[axis].space(plan.shape)
@@ -86,13 +83,30 @@ def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
 
     if rule.choices:
         choices = [elements(size) for size in rule.choices]
-        if len(choices) > 4:
-            choices = [choices[0], "…", choices[-1]]
-        return f"{'|'.join(choices)}/{total}"
+        drawn = "|".join(choices) if len(choices) < 4 else f"{choices[0]}|…|{choices[-1]}"
+        return f"{drawn}/{total}"
     first, last = rule.sizes[0].value, rule.sizes[-1].value
     if rule.measure == "probability":
         return f"p={share_text(first)}" + (f"→{share_text(last)}" if last != first else "")
     return elements(first) + (f"→{elements(last)}" if len(rule.sizes) > 1 else "") + f"/{total}"
+
+
+def rule_text(rule: BoundRule) -> str:
+    """The law and what differs from the defaults: `balanced scale=sqrt keep=0,11 every=20 idle=skip`."""
+    words = [_law_text(rule)]
+    if rule.scale != "none":
+        words.append(f"scale={rule.scale}")
+    if rule.keep:
+        words.append(
+            f"keep={','.join(map(str, rule.keep))}" if len(rule.keep) <= 4 else f"keep={len(rule.keep)} units"
+        )
+    if rule.profile.kind != "uniform":
+        words.append(f"profile={rule.profile.kind}")
+    if rule.every != 1:
+        words.append(f"every={rule.every or 'stage'}")
+    if rule.idle != "zero":
+        words.append(f"idle={rule.idle}")
+    return " ".join(words)
 
 
 def _law_text(rule: BoundRule) -> str:
@@ -104,48 +118,40 @@ def _law_text(rule: BoundRule) -> str:
     return f"{rule.law.law}({given})" if given else rule.law.law
 
 
-def _also(rule: BoundRule) -> str:
-    """What a rule says besides size, law and scale, where it is not the default."""
-    words = []
-    if rule.keep:
-        words.append(f"keep {','.join(map(str, rule.keep)) if len(rule.keep) <= 4 else len(rule.keep)}")
-    if rule.profile.kind != "uniform":
-        words.append(f"profile={rule.profile.kind}")
-    if rule.every != 1:
-        words.append(f"every={rule.every or 'stage'}")
-    if rule.idle != "zero":
-        words.append(f"idle={rule.idle}")
-    return " ".join(words)
+def _costs(plan: Plan, report: FlopReport) -> Table:
+    """FLOPs beside those of the full network; under random laws the mean, and the worst case."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+    table.add_column("FLOPs", no_wrap=True)
+    for heading in ("planned", "full", "share", "max speed-up"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def add(heading: str, part: Fraction, whole: Fraction) -> None:
+        table.add_row(
+            heading, f"{float(part):.4e}", f"{float(whole):.4e}", percent(part / whole), speed_up(part, whole)
+        )
+
+    rules = [rule for stage in plan.stages for rule in stage.axes.values()]
+    mean = "" if all(rule.law.exact and not rule.choices for rule in rules) else ", mean"
+    add(f"blocks{mean}", report.blocks, report.full_blocks)
+    add(f"blocks and head{mean}", report.total, report.full_total)
+    if mean:
+        worst = plan.flops(case="worst")
+        add("blocks, worst", worst.blocks, worst.full_blocks)
+    return table
 
 
-def _facts(plan: Plan, report: FlopReport, written: str) -> Table:
+def _facts(plan: Plan, written: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    rules = [rule for stage in plan.stages for rule in stage.axes.values()]
-    certain = all(rule.law.exact and not rule.choices for rule in rules)
-    mean = "" if certain else " expected"
-    table.add_row(
-        "FLOPs",
-        f"blocks {_cost(report.blocks, report.full_blocks)}{mean}\n"
-        f"total  {_cost(report.total, report.full_total)}{mean}, with the vocabulary head",
-    )
-    if not certain:
-        worst = plan.flops(case="worst")
-        table.add_row("", f"worst  {_cost(worst.blocks, worst.full_blocks)} of the blocks")
     for index, proven in enumerate(plan.proven):
         table.add_row("" if index else "proven", f"{proven.text}: {proven.value}")
-    table.add_row("shapes", f"{plural(plan.shapes, 'distinct program shape')}")
+    table.add_row("shapes", plural(plan.shapes, "distinct program shape"))
     table.add_row("seed", str(plan.seed))
     table.add_row("digest", plan.digest)
     if written:
         table.add_row("plan", written)
     return table
-
-
-def _cost(part: Fraction, whole: Fraction) -> str:
-    ratio, ceiling = percent(part / whole), speed_up(part, whole)
-    return f"{float(part):.4e} of {float(whole):.4e} = {ratio}, at most {ceiling} faster"
 
 
 def percent(share: Fraction) -> str:

@@ -8,10 +8,10 @@ from itertools import groupby, pairwise
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.occupancy import Occupancy, segments
-from raptr_dsl.report.layout import columns as sampled
-from raptr_dsl.report.layout import stage_label
+from raptr_dsl.report.layout import Column, chart_title, columns, raster_title, stage_label
 from raptr_dsl.report.raster import Cells, mask_columns
-from raptr_dsl.wording import number_text, share_text
+from raptr_dsl.report.summary import percent
+from raptr_dsl.wording import plural
 
 WIDTH, MARGIN, TOP = 960, 84, 78
 PLOT = WIDTH - MARGIN - 24
@@ -49,11 +49,11 @@ def svg(plan: Plan, axes: Sequence[str], site: int = 0) -> str:
 
 
 def _head(plan: Plan) -> Iterator[str]:
-    ratio = plan.flops().ratio_blocks
+    ratio = percent(plan.flops().ratio_blocks)
     facts = (
-        f"{number_text(Fraction(plan.steps))} steps",
+        plural(plan.steps, "step"),
         f"{plan.shape.layers} blocks × {plan.shape.hidden}",
-        f"block FLOPs {share_text(ratio)} of full training",
+        f"block FLOPs {ratio} of full training",
         f"seed {plan.seed}",
     )
     yield _text(MARGIN, 30, plan.name, "title")
@@ -64,23 +64,17 @@ def _head(plan: Plan) -> Iterator[str]:
 def _axis(plan: Plan, axis: str, y: int, site: int) -> tuple[list[str], int]:
     space = AXES[axis].space(plan.shape)
     y += GAP
-    chart = [_text(MARGIN, y - 8, _chart_title(plan, axis), "axis"), *_chart(plan, axis, y)]
+    chart = [_text(MARGIN, y - 8, chart_title(plan, axis), "axis"), *_chart(plan, axis, y)]
     y += CHART
     chart += _ruler(plan, y)
     y += RULER
     row = _row_height(space.units)
-    chart += [_text(MARGIN, y + 8, _raster_title(plan, axis, site), "quiet"), *_raster(plan, axis, y + 16, row, site)]
+    chosen = columns(plan, min(MOST_COLUMNS, max(plan.steps, len(plan.stages))))
+    chart += [
+        _text(MARGIN, y + 8, raster_title(plan, axis, chosen, site), "quiet"),
+        *_raster(plan, axis, chosen, y + 16, row, site),
+    ]
     return chart, y + 16 + row * space.units + 20
-
-
-def _chart_title(plan: Plan, axis: str) -> str:
-    space = AXES[axis].space(plan.shape)
-    return f"{axis}: {AXES[axis].element}s that run, of {space.units * space.group:,}"
-
-
-def _raster_title(plan: Plan, axis: str, site: int) -> str:
-    where = f" of block {site}" if AXES[axis].per_block else ""
-    return f"{AXES[axis].unit}s{where} in {min(MOST_COLUMNS, plan.steps)} of the run's steps, one a column"
 
 
 def _chart(plan: Plan, axis: str, top: int) -> Iterator[str]:
@@ -125,8 +119,7 @@ def _row_height(units: int) -> int:
     return max(1, min(12, 288 // units))
 
 
-def _raster(plan: Plan, axis: str, top: int, row: int, site: int) -> Iterator[str]:
-    chosen = sampled(plan, min(MOST_COLUMNS, max(plan.steps, len(plan.stages))))
+def _raster(plan: Plan, axis: str, chosen: list[Column], top: int, row: int, site: int) -> Iterator[str]:
     masks = mask_columns(plan, axis, chosen, site)
     units, width = AXES[axis].space(plan.shape).units, Fraction(PLOT, len(chosen))
     step = max(1, -(-12 // row))

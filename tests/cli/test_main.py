@@ -31,7 +31,11 @@ def test_version(raptr) -> None:
 def test_help_lists_every_command_without_importing_any(raptr, golden) -> None:
     golden(Path(__file__).parent.parent / "golden" / "cli" / "help.txt", raptr("--help").out)
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys; from raptr_dsl.cli import main; main(['--help']); print(*sys.modules)"],
+        [
+            sys.executable,
+            "-c",
+            "import sys; from raptr_dsl.cli import main; main(['--help']); print(*sys.modules)",
+        ],
         capture_output=True,
         text=True,
     ).stdout
@@ -118,7 +122,9 @@ def test_an_interrupt_exits_130(raptr, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
-    process = subprocess.Popen([SCRIPT, "check", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(
+        [SCRIPT, "check", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
     assert process.stdin
     assert process.stderr
     time.sleep(1.5)  # it is waiting for its standard input by now
@@ -130,7 +136,10 @@ def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
 
 def test_a_reader_that_goes_away_ends_the_command_quietly() -> None:
     process = subprocess.Popen(
-        [SCRIPT, "explain", "--all"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+        [SCRIPT, "explain", "--all"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout
     process.stdout.close()
