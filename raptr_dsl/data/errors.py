@@ -27,5 +27,8 @@ def shown(path: str | os.PathLike[str]) -> str:
 def unreadable(path: str | os.PathLike[str], error: OSError) -> Diagnostic:
     """What the operating system says against reading a path."""
     return Diagnostic(
-        "data-unreadable", f"{shown(path)} cannot be read: {reason(error)}", subject=shown(path)
+        "data-unreadable",
+        f"{shown(path)} cannot be read: {reason(error)}",
+        subject=shown(path),
+        help="make it readable, or leave it out of the data",
     )
