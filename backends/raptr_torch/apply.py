@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from torch import nn
+from torch.optim import Optimizer
+
 from raptr_dsl.backend import Backend
 from raptr_dsl.backend.checks import require_same_shape
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan
-from torch import nn
-from torch.optim import Optimizer
-
 from raptr_torch.model import Transformer
 from raptr_torch.runner import Runner
 from raptr_torch.shape import foreign
@@ -30,7 +30,9 @@ def attach(backend: Backend, model: nn.Module, plan: Plan, optimizer: Optimizer 
         raise foreign(model)
     require_same_shape(plan, model.shape)
     if model.is_attached:
-        raise fail("torch-attached", "the model is attached to a plan already", help="call runner.detach() first")
+        raise fail(
+            "attach-twice", "the model is attached to a plan already", help="call runner.detach() first"
+        )
     runner = Runner(plan, TransformerSites(model))
     if optimizer is None:
         return runner

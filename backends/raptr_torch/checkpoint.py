@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from raptr_dsl.diagnostics import fail
 from torch import nn
 from torch.optim import Optimizer
 
+from raptr_dsl.diagnostics import fail
 from raptr_torch.runner import Runner
 
 TENSORS = "trainer.pt"
@@ -20,11 +20,7 @@ COUNTS = "counts.json"
 
 
 def save(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -> None:
-    """Writes weights, optimizer state, counts and random states.
-
-    Raises:
-        RaptrError: `checkpoint-write`, where the disk is full or the folder cannot be written to.
-    """
+    """Writes weights, optimizer state, counts and random states; whatever fails is raised as it comes."""
     tensors = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -32,20 +28,15 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
     counts = {**runner.state_dict(), "python": random.getstate(), "numpy": _numpy_state()}
-    try:
-        torch.save(tensors, folder / TENSORS)
-        (folder / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
-    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
-        raise fail(
-            "checkpoint-write", f"the checkpoint could not be written: {error}", subject=str(folder)
-        ) from error
+    torch.save(tensors, folder / TENSORS)
+    (folder / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
 
 
 def load(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -> None:
     """Restores what `save` wrote; nothing is changed where a file is damaged.
 
     Raises:
-        RaptrError: `checkpoint-read`.
+        RaptrError: `trainer-checkpoint`.
     """
     try:
         tensors = torch.load(folder / TENSORS, map_location="cpu", weights_only=True)
@@ -53,7 +44,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -
         _require_same(tensors["model"], model)
     except Exception as error:  # a damaged file can fail in any way
         raise fail(
-            "checkpoint-read",
+            "trainer-checkpoint",
             f"the checkpoint cannot be read: {error}",
             subject=str(folder),
             help="resume from an older checkpoint",

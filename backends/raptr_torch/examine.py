@@ -11,9 +11,10 @@ from inspect import signature
 from typing import Any
 
 import torch
-from raptr_dsl.diagnostics import fail
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from raptr_dsl.diagnostics import fail
 
 IDLE_STEPS = 60
 """Zero gradients after which momentum must have faded: β₁=0.99 still leaves half of the movement, a sign all of it."""
@@ -51,7 +52,9 @@ def examine(optimizer: Optimizer, group: dict[str, Any]) -> Facts:
     device = group["params"][0].device
 
     def make(parameters: list[nn.Parameter], **changes: float) -> Optimizer:
-        return type(optimizer)(parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}})
+        return type(optimizer)(
+            parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}}
+        )
 
     try:
         return Facts(
@@ -62,7 +65,7 @@ def examine(optimizer: Optimizer, group: dict[str, Any]) -> Facts:
         )
     except Exception as error:  # whatever a foreign constructor or step may raise
         raise fail(
-            "torch-optimizer-opaque",
+            "optimizer-opaque",
             f"{type(optimizer).__qualname__} could not be examined: {type(error).__name__}: {error}",
             help="bind an optimizer whose constructor takes the options of its parameter groups",
         ) from error

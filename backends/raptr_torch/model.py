@@ -14,11 +14,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
-from torch import Tensor, nn
-
 from raptr_torch.meter import Meter
 
 
@@ -205,7 +205,7 @@ class Transformer(nn.Module):
         running = self.running if self.training else self.everything
         if running is None:
             raise fail(
-                "torch-outside-step",
+                "step-outside",
                 "the model was trained outside a step of its plan",
                 help="put the forward pass under `with runner.step(n):`, or under `with runner.full():` to train "
                 "everything on purpose",

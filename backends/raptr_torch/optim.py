@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from raptr_dsl.diagnostics import fail
-from raptr_dsl.ir.plan import Plan, Step
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from raptr_dsl.diagnostics import fail
+from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch.examine import Facts, examine, prime
 from raptr_torch.sites import Part
 
@@ -95,19 +95,19 @@ class OptimizerBinding:
         for axis, idle in sorted(rules):
             if idle == "zero" and not all(fact.fades for fact in facts):
                 raise fail(
-                    "torch-idle-zero",
+                    "optimizer-idle-zero",
                     f"under {name}, idle=zero would move idle parts of {axis} at full strength in every step",
                     help=f"write {axis}.idle=skip",
                 )
             if idle == "skip" and axis in per_block and not all(fact.is_elementwise for fact in facts):
                 raise fail(
-                    "torch-idle-rows",
+                    "optimizer-idle-rows",
                     f"{name} updates a matrix as a whole, so idle=skip cannot leave out rows of it along {axis}",
                     help="use an elementwise optimizer, such as AdamW, for the matrices of the blocks",
                 )
             if idle == "skip" and not all(fact.primes for fact in facts):
                 raise fail(
-                    "torch-idle-start",
+                    "optimizer-idle-start",
                     f"the state of {name} cannot be created before its first step without changing that step, so "
                     f"idle=skip on {axis} would leave gaps in checkpoints",
                     help=f"write {axis}.idle=zero, or use another optimizer",
@@ -119,9 +119,13 @@ class OptimizerBinding:
     def _before(self, *_: object) -> None:
         self._after()  # an update that raised has left its traces
         if not self._updates_left:
-            told = "outside a step of the plan" if self._index is None else f"a second time for step {self._index}"
+            told = (
+                "outside a step of the plan"
+                if self._index is None
+                else f"a second time for step {self._index}"
+            )
             raise fail(
-                "torch-extra-update",
+                "optimizer-extra-update",
                 f"the optimizer stepped {told}",
                 help="take one optimizer.step() for each `with runner.step(n):`, after it",
             )

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import finalize, ref
 
-from raptr_dsl.backend import Executed
-from raptr_dsl.diagnostics import fail
-from raptr_dsl.ir.plan import Plan, Step
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
+from raptr_dsl.backend import Executed
+from raptr_dsl.backend.checks import require_turn
+from raptr_dsl.diagnostics import fail
+from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch.meter import Meter
 from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
@@ -55,7 +56,7 @@ class Runner:
         """
         self._require_attached()
         if any(binding.optimizer is optimizer for binding in self._bindings):
-            raise fail("torch-already-bound", "this optimizer is bound to the plan already")
+            raise fail("optimizer-bound-twice", "this optimizer is bound to the plan already")
         binding = OptimizerBinding(optimizer, self._sites.parts, self.plan)
         self._bindings.append(binding)
         binding.start()
@@ -136,7 +137,7 @@ class Runner:
             for parameter in group["params"]:
                 if parameter in self._sites.parts:
                     raise fail(
-                        "torch-unbound",
+                        "optimizer-unbound",
                         f"{type(optimizer).__qualname__} steps {self._sites.parts[parameter].name} of a model that "
                         "obeys a plan, and is not bound to the plan",
                         help="call runner.bind(optimizer) before training",
@@ -147,27 +148,21 @@ class Runner:
         self._require_closed()
         if not self._bindings:
             raise fail(
-                "torch-unbound",
+                "optimizer-unbound",
                 "no optimizer is bound to the plan, so nothing would keep `idle`",
                 help="attach(model, plan, optimizer), or runner.bind(optimizer) once it exists",
             )
-        if index >= self.plan.steps:
-            raise fail("torch-beyond-plan", f"step {index} is beyond the plan, whose last step is {self.plan.steps - 1}")
-        if index != self.next_step:
-            order = "has run already" if index < self.next_step else "comes too early"
-            raise fail(
-                "torch-step-order",
-                f"step {index} {order}: the next step is {self.next_step}",
-                help="loop over range(runner.next_step, plan.steps); a resumed run sets runner.next_step first",
-            )
+        require_turn(index, self.next_step, self.plan)
 
     def _require_closed(self) -> None:
         if self._is_open:
-            raise fail("torch-step-open", "a step of the plan is still open", help="leave its `with` block first")
+            raise fail("step-open", "a step of the plan is still open", help="leave its `with` block first")
 
     def _require_attached(self) -> None:
         if not self._attached:
-            raise fail("torch-detached", "this runner was detached from its model", help="attach the plan again")
+            raise fail(
+                "attach-detached", "this runner was detached from its model", help="attach the plan again"
+            )
 
 
 def _watch_optimizers(runner: Runner) -> RemovableHandle:

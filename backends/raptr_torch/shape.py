@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from raptr_dsl.diagnostics import RaptrError, fail
-from raptr_dsl.ir.model import ModelShape
 from torch import nn
 
+from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.ir.model import ModelShape
 from raptr_torch.model import Transformer
 
 
@@ -23,7 +23,7 @@ def shape(model: nn.Module) -> ModelShape:
 def foreign(model: object) -> RaptrError:
     """The refusal of a model that raptr_torch cannot mask."""
     return fail(
-        "torch-foreign-model",
+        "attach-model",
         f"{type(model).__qualname__} is not a model that raptr_torch knows",
         help="raptr_torch.model.build(shape, seed) makes one that it knows",
     )

@@ -1,5 +1,4 @@
-"""How a plan's step reaches a model. The runner knows this contract only, so another family of models is one more class.
-"""
+"""How a plan's step reaches a model. The runner knows this contract only, so another family of models is one more class."""
 
 from __future__ import annotations
 
@@ -9,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import nn
+
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import AxisMask, Step
-from torch import Tensor, nn
-
 from raptr_torch.meter import Meter
 from raptr_torch.model import Running, RunningBlock, Transformer, Units, running_in_full
 
@@ -52,7 +51,8 @@ class TransformerSites:
         self.model = model
         tensors = dict(model.named_parameters())
         self.parts: Mapping[nn.Parameter, Part] = {
-            tensors[entry.name]: Part(entry.name, entry.block, entry.axis) for entry in parameters(model.shape)
+            tensors[entry.name]: Part(entry.name, entry.block, entry.axis)
+            for entry in parameters(model.shape)
         }
 
     def run(self, step: Step | None) -> Meter:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import AdamW
+
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
 from raptr_dsl.backend.checks import (
     micro_batches,
@@ -18,10 +22,6 @@ from raptr_dsl.backend.checks import (
 )
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import Plan
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
-from torch.optim import AdamW
-
 from raptr_torch import checkpoint
 from raptr_torch.apply import attach
 from raptr_torch.model import Transformer, build
@@ -120,7 +120,10 @@ def adamw(model: Transformer, settings: TrainSettings) -> AdamW:
     tensors = dict(model.named_parameters())
     table = parameters(model.shape)
     groups = [
-        {"params": [tensors[entry.name] for entry in table if entry.decay], "weight_decay": settings.weight_decay},
+        {
+            "params": [tensors[entry.name] for entry in table if entry.decay],
+            "weight_decay": settings.weight_decay,
+        },
         {"params": [tensors[entry.name] for entry in table if not entry.decay], "weight_decay": 0.0},
     ]
     return AdamW(groups, lr=settings.lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)

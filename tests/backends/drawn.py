@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
+
 from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Batch
+from raptr_dsl.backend.network import parameters
+from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.flops import block_cost, head_cost
 from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
@@ -46,9 +51,12 @@ class DrawnPlan:
 
 
 def drawn_plan(
-    shape: ModelShape, masks: Sequence[Mapping[str, AxisMask]], idle: Mapping[str, str] | None = None
+    shape: ModelShape,
+    masks: Sequence[Mapping[str, AxisMask]],
+    idle: Mapping[str, str] | None = None,
+    scale: str = "none",
 ) -> Plan:
-    return cast(Plan, DrawnPlan(shape, masks, idle or {}))
+    return cast(Plan, DrawnPlan(shape, masks, idle or {}, scale))
 
 
 def mask(shape: ModelShape, axis: str, on: Any, scale: Any = 1.0) -> AxisMask:
@@ -89,6 +97,15 @@ def batch(shape: ModelShape, seed: int = 0) -> Batch:
     return Batch(inputs, random.integers(0, shape.vocab, positions.shape), positions)
 
 
+@contextmanager
+def refused(code: str, words: str = "") -> Iterator[None]:
+    """The block raises one diagnostic of that code, with those words in its message."""
+    with pytest.raises(RaptrError) as caught:
+        yield
+    assert [item.code for item in caught.value.diagnostics] == [code]
+    assert words in caught.value.diagnostics[0].message
+
+
 @st.composite
 def shapes(draw: st.DrawFn) -> ModelShape:
     """Decoders and encoders, gated or not, grouped queries or not, tied or not, the head on some positions or all."""
@@ -121,10 +138,20 @@ def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
         if not draw(st.booleans()):
             continue
         space = AXES[axis].space(shape)
-        on = draw(st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units))
+        on = draw(
+            st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units)
+        )
         seed = draw(st.integers(0, 3))
-        scale = 1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
+        scale = (
+            1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
+        )
         if seed == 3:
             scale = np.broadcast_to(np.asarray(scale)[:, :1], (space.sites, space.units))
         result[axis] = mask(shape, axis, np.reshape(on, (space.sites, space.units)), scale)
     return result
+
+
+def random_values(shape: ModelShape, seed: int = 1) -> dict[str, np.ndarray]:
+    """float64 values for every parameter, biases and gains too, so that each of them matters."""
+    random = np.random.default_rng(seed)
+    return {entry.name: random.standard_normal(entry.shape) * 0.5 for entry in parameters(shape)}

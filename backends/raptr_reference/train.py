@@ -1,0 +1,129 @@
+"""The trainer of the reference: the small transformer and AdamW in float64, one whole batch at a time."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
+from raptr_dsl.backend.checks import require_batch, require_dtype, require_finite, require_micro_batches, require_turn
+from raptr_dsl.backend.network import initial_values, parameters
+from raptr_dsl.backend.support import unsupported
+from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.ir.plan import Plan
+from raptr_reference.account import count
+from raptr_reference.model import loss_and_gradients
+from raptr_reference.optim import Moments, clip, update
+
+TENSORS = "trainer.npz"
+COUNTS = "counts.json"
+
+
+class ReferenceTrainer:
+    """Implements `raptr_dsl.backend.Trainer`.
+
+    Micro-batches do not change a mean, so the batch is taken whole. `executed` counts what the masks let through:
+    here the rest is computed all the same, and multiplied by zero.
+
+    Raises:
+        RaptrError: the plan, the dtype or the micro-batches cannot be run.
+    """
+
+    def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
+        problems = unsupported(plan, backend)
+        if problems:
+            raise RaptrError(problems)
+        require_dtype(settings, backend.name, backend.capabilities)
+        require_micro_batches(plan.shape, settings)
+        self.plan, self.settings = plan, settings
+        self.table = parameters(plan.shape)
+        start = initial_values(plan.shape, settings.init_seed)
+        self.values = {name: value.astype(np.float64) for name, value in start.items()}
+        self.moments = {name: Moments(np.zeros_like(v), np.zeros_like(v)) for name, v in self.values.items()}
+        self._next_step, self._flops = 0, 0
+        self._units: Counter[str] = Counter()
+
+    def step(self, index: int, batch: Batch) -> StepResult:
+        """Optimizer step `index`.
+
+        Raises:
+            RaptrError: the step is not the next one, the batch does not fit, or a loss or gradient is not finite.
+        """
+        require_batch(batch, self.plan.shape)
+        require_turn(index, self._next_step, self.plan)
+        step = self.plan.step(index)
+        loss, gradients = loss_and_gradients(self.plan.shape, self.values, batch, step.axes)
+        norm = clip(gradients, self.settings.clip)
+        require_finite(index, loss, norm)
+        update(self.values, gradients, self.moments, self.table, step, self.plan, self.settings)
+        units, flops = count(self.plan.shape, batch, step.axes)
+        self._units += units
+        self._flops += flops
+        self._next_step += 1
+        return StepResult(loss, norm)
+
+    def evaluate(self, batches: Sequence[Batch]) -> float:
+        """The mean loss over all targets, of the full network, unscaled (rule 36)."""
+        total, targets = 0.0, 0
+        for batch in batches:
+            require_batch(batch, self.plan.shape)
+            total += loss_and_gradients(self.plan.shape, self.values, batch, {})[0] * batch.targets.size
+            targets += batch.targets.size
+        return total / targets
+
+    def executed(self) -> Executed:
+        return Executed(units=dict(self._units), flops=self._flops)
+
+    def save(self, folder: Path) -> None:
+        """Writes weights, moments and counts into an existing, empty folder."""
+        arrays = {f"value {name}": value for name, value in self.values.items()}
+        for name, moments in self.moments.items():
+            arrays |= {f"mean {name}": moments.mean, f"square {name}": moments.square}
+        np.savez(folder / TENSORS, **arrays)  # pyright: ignore[reportArgumentType]
+        counts = {
+            "next_step": self._next_step,
+            "flops": self._flops,
+            "units": self._units,
+            "updates": {name: moments.count for name, moments in self.moments.items()},
+        }
+        (folder / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
+
+    def load(self, folder: Path) -> None:
+        """Restores what `save` wrote, to the bit.
+
+        Raises:
+            RaptrError: `trainer-checkpoint`; nothing was changed.
+        """
+        try:
+            with (folder / TENSORS).open("rb") as file, np.load(file) as arrays:
+                saved = dict(arrays)
+            counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+            values = {name: _like(saved[f"value {name}"], value) for name, value in self.values.items()}
+            moments = {
+                name: Moments(
+                    _like(saved[f"mean {name}"], value),
+                    _like(saved[f"square {name}"], value),
+                    counts["updates"][name],
+                )
+                for name, value in self.values.items()
+            }
+        except Exception as error:  # a damaged file can fail in any way
+            raise fail(
+                "trainer-checkpoint",
+                f"the checkpoint cannot be read: {error}",
+                subject=str(folder),
+                help="resume from an older checkpoint",
+            ) from error
+        self.values, self.moments = values, moments
+        self._next_step, self._flops = counts["next_step"], counts["flops"]
+        self._units = Counter(counts["units"])
+
+
+def _like(saved: np.ndarray, here: np.ndarray) -> np.ndarray:
+    if (saved.shape, saved.dtype) != (here.shape, here.dtype):
+        raise ValueError(f"a tensor is {saved.dtype}{saved.shape} there and {here.dtype}{here.shape} here")
+    return saved
