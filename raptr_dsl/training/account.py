@@ -7,6 +7,7 @@ from fractions import Fraction
 from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Executed
 from raptr_dsl.flops import block_cost, head_cost
+from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, Step
 
 
@@ -66,10 +67,12 @@ def mismatches(account: Account, executed: Executed) -> list[str]:
     return found
 
 
-def mean_active(units: Mapping[str, int], steps: int) -> dict[str, float]:
-    """By axis, the mean number of active units: blocks of the stack, and units of a block that ran."""
+def mean_active(shape: ModelShape, units: Mapping[str, int], steps: int) -> dict[str, float]:
+    """By axis, the mean number of active elements: blocks, heads and hidden units of a block that ran."""
     blocks = units["depth"]
     return {
-        name: float(Fraction(count, (blocks if AXES[name].per_block else steps) or 1))
+        name: float(
+            Fraction(count * AXES[name].space(shape).group, (blocks if AXES[name].per_block else steps) or 1)
+        )
         for name, count in units.items()
     }

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,9 +21,8 @@ class Feed(Protocol):
         """The sequences of one optimizer step."""
         ...
 
-    @property
     def held_out(self) -> Sequence[Batch]:
-        """The batches of every evaluation."""
+        """The batches of every evaluation, the same each time."""
         ...
 
 
@@ -51,16 +49,20 @@ class TokenFeed:
                 help=f"raise head_share to at least 1/{shape.seq}, or seq",
             )
         self._share = Fraction(count, shape.seq)
+        self._held_out: Sequence[Batch] | None = None
         self._length = shape.seq if shape.causal else shape.seq - 1  # windows have one token more
 
     def batch(self, step: int) -> Batch:
         tokens = self._data.batch(self._seed, step, self._shape.batch, self._length)
         return self._as_asked(tokens, self._seed, step)
 
-    @cached_property
     def held_out(self) -> Sequence[Batch]:
-        batches = self._data.eval_batches(self._shape.batch, self._length, self._eval_batches)
-        return [self._as_asked(tokens, _EVAL_SEED, index) for index, tokens in enumerate(batches)]
+        if self._held_out is None:
+            batches = self._data.eval_batches(self._shape.batch, self._length, self._eval_batches)
+            self._held_out = [
+                self._as_asked(tokens, _EVAL_SEED, index) for index, tokens in enumerate(batches)
+            ]
+        return self._held_out
 
     def _as_asked(self, tokens: np.ndarray, seed: int, step: int) -> Batch:
         if not self._shape.causal:

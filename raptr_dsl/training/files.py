@@ -1,4 +1,4 @@
-"""Writing so that a crash, a kill or a full disk leaves the old file or the new one, never half of one."""
+"""What a failed write becomes, and what has to be on disk before a checkpoint counts."""
 
 import errno
 import os
@@ -30,25 +30,6 @@ def write_failure(what: str, path: Path, error: OSError, notes: tuple[str, ...] 
         help="make room" if full else "see to it that the folder can be written",
         notes=notes,
     )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file's content at once, and has it on disk when it returns.
-
-    Raises:
-        OSError: it could not be written; the file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

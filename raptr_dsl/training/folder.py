@@ -16,8 +16,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raptr_dsl.diagnostics import fail
+from raptr_dsl.files import replacing
+from raptr_dsl.ir.base import Frozen
 from raptr_dsl.ir.plan import Plan, load_plan
-from raptr_dsl.training.files import write_atomically, writing
+from raptr_dsl.training.files import writing
 from raptr_dsl.training.settings import RunSettings
 
 LOCK = ".lock"
@@ -49,8 +51,14 @@ class RunFolder:
             plan.save(self.plan_file)
 
     def write_settings(self, settings: RunSettings) -> None:
-        with writing("the settings", self.settings_file):
-            write_atomically(self.settings_file, settings.model_dump_json(indent=2).encode() + b"\n")
+        self._write("the settings", self.settings_file, settings)
+
+    def write_summary(self, summary: Frozen) -> None:
+        self._write("the summary", self.summary_file, summary)
+
+    def _write(self, what: str, path: Path, value: Frozen) -> None:
+        with writing(what, path), replacing(path) as file:
+            file.write(value.model_dump_json(indent=2).encode() + b"\n")
 
     def plan(self) -> Plan:
         """The plan of the run. Raises RaptrError where the file is damaged."""

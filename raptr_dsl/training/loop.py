@@ -19,7 +19,6 @@ from raptr_dsl.training.account import Account, mean_active, mismatches
 from raptr_dsl.training.checkpoints import Checkpoints, Interval, State
 from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.feed import Feed
-from raptr_dsl.training.files import write_atomically, writing
 from raptr_dsl.training.folder import RunFolder
 from raptr_dsl.training.journal import Journal
 from raptr_dsl.training.reporter import Reporter
@@ -35,6 +34,7 @@ class RunSummary(Frozen):
     Attributes:
         plan: its digest.
         steps: optimizer steps done.
+        signal: what stopped it before it was finished.
         held_out_loss: of the full network, in nats per token, at the last evaluation.
         seconds: spent in optimizer steps, evaluations and checkpoints left out.
         units: executed unit forwards by axis. flops: executed.
@@ -44,6 +44,7 @@ class RunSummary(Frozen):
     plan: str
     steps: int
     finished: bool
+    signal: int | None = None
     held_out_loss: float | None
     seconds: float
     tokens: int
@@ -128,8 +129,11 @@ class Run:
         Raises:
             RaptrError: `train-audit`, naming every number that is not as planned.
         """
-        found = mismatches(self._account, self._trainer.executed())
         executed = self._trainer.executed()
+        found = mismatches(self._account, executed)
+        counted_at_once = self.plan.flops(case="seed").total
+        if counted_at_once != self._account.flops:
+            found.append(f"FLOPs: {self._account.flops:,} planned by step, {counted_at_once:,} by stage")
         self._record(
             "audit",
             holds=not found,
@@ -143,8 +147,7 @@ class Run:
             raise _audit_failure(self.step, found)
         self._journal.sync()
         summary = self.summary()
-        with writing("the summary", self.folder.summary_file):
-            write_atomically(self.folder.summary_file, summary.model_dump_json(indent=2).encode() + b"\n")
+        self.folder.write_summary(summary)
         return summary
 
     def summary(self) -> RunSummary:
@@ -207,7 +210,7 @@ class Run:
             subnetwork_training_loss=interval.loss / steps,
             grad_norm=last.grad_norm,
             learning_rate=settings.learning_rate(self.step - 1, self.plan.steps),
-            active=mean_active(units, steps),
+            active=mean_active(shape, units, steps),
             flops={"executed": executed.flops, "planned": self._account.flops},
             tokens=self.step * shape.tokens,
             tokens_per_second=steps * shape.tokens / interval.seconds if interval.seconds else 0.0,
@@ -220,7 +223,7 @@ class Run:
 
     def _evaluate(self) -> None:
         begun = perf_counter()
-        loss = self._trainer.evaluate(self._feed.held_out)
+        loss = self._trainer.evaluate(self._feed.held_out())
         if not math.isfinite(loss):
             raise _not_finite(f"the held-out loss after {self.step:,} steps is {loss}")
         self._held_out_loss = loss

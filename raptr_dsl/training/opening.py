@@ -43,7 +43,7 @@ def train(
         if run.is_done:
             return run.finish()
         run.save()
-        return run.summary()
+        return run.summary().model_copy(update={"signal": stop.signal})
 
 
 @contextmanager

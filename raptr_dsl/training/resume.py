@@ -26,19 +26,14 @@ def require_same_past(before: Plan, now: Plan, done: int, settings: TrainSetting
         RaptrError: `train-resume-plan`, naming both digests and the first stage that differs;
             `train-resume-horizon` where the learning rates of the steps done would have been others.
     """
-    if before.digest == now.digest or not done:
-        return
-    if done > now.steps or before.clip(done) != now.clip(done):
+    difference = before.first_difference(now, before=done) if done else None
+    if difference is not None:
         raise fail(
             "train-resume-plan",
             f"the run followed another plan for the {done:,} steps it has done",
             subject="plan",
             help="go on with the plan it began with, or train into another folder",
-            notes=(
-                f"it began with {before.digest}",
-                f"now it is {now.digest}",
-                _first_difference(before, now),
-            ),
+            notes=(*_digests(before, now), str(difference)),
         )
     changed = _first_other_rate(settings, before.steps, now.steps, done)
     if changed is None:
@@ -50,16 +45,15 @@ def require_same_past(before: Plan, now: Plan, done: int, settings: TrainSetting
         subject="steps",
         help="keep the number of steps, or train into another folder",
         notes=(
-            f"it began with {before.digest}",
-            f"now it is {now.digest}",
+            *_digests(before, now),
             f"step {changed:,} was done at {settings.learning_rate(changed, before.steps):.6g}, "
             f"and {now.steps:,} steps give it {settings.learning_rate(changed, now.steps):.6g}",
         ),
     )
 
 
-def _first_difference(before: Plan, now: Plan) -> str:
-    raise NotImplementedError
+def _digests(before: Plan, now: Plan) -> tuple[str, str]:
+    return f"it began with the plan {before.digest}", f"now the plan is {now.digest}"
 
 
 def _first_other_rate(settings: TrainSettings, before: int, now: int, done: int) -> int | None:

@@ -10,19 +10,25 @@ from raptr_dsl.ir.base import Frozen
 
 
 class DataIdentity(Frozen):
-    """Which tokens a run reads. `paths` only say where they were found; the hash and the tokenizer decide."""
+    """Which tokens a run reads.
+
+    Attributes:
+        paths: where the text was found; it may lie elsewhere at a resume.
+        tokenizer: as asked for, `bytes` or `bpe:8192`.
+        sha256: of text, tokenizer and split: `TokenDataset.digest`.
+    """
 
     paths: tuple[str, ...] = ()
+    tokenizer: str
     sha256: str
-    tokenizer: dict[str, str | int]
 
 
 class Cadence(Frozen):
     """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it."""
 
-    log_every: int = Field(10, ge=1)
-    eval_every: int = Field(100, ge=0)
-    checkpoint_every: int = Field(500, ge=0)
+    log_every: int = Field(default=10, ge=1)
+    eval_every: int = Field(default=100, ge=0)
+    checkpoint_every: int = Field(default=500, ge=0)
 
 
 class RunSettings(Frozen):
@@ -36,11 +42,11 @@ class RunSettings(Frozen):
 
     format: Literal["raptr-run-1"] = "raptr-run-1"
     backend: str
-    train: TrainSettings = TrainSettings()
+    train: TrainSettings
     data: DataIdentity
-    data_seed: int = Field(0, ge=0, lt=2**64)
-    eval_batches: int = Field(8, ge=1)
-    threads: int | None = Field(None, ge=1)
+    data_seed: int = Field(default=0, ge=0, lt=2**64)
+    eval_batches: int = Field(default=8, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     cadence: Cadence = Cadence()
 
 

@@ -1,0 +1,126 @@
+"""The options of a training run, and the settings that follow from them and from what a run began with."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raptr_dsl.backend.settings import TrainSettings
+from raptr_dsl.cli.common import Count, Once
+from raptr_dsl.diagnostics import did_you_mean
+
+if TYPE_CHECKING:
+    from raptr_dsl.data import TokenDataset
+    from raptr_dsl.training import RunSettings
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""What NumPy and the frameworks ask for the number of threads, once, when they are imported."""
+
+
+class TokenizerName(click.ParamType[str]):
+    """`bytes`, or `bpe:8192` with the size of its vocabulary."""
+
+    name = "tokenizer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kind, colon, size = value.partition(":")
+        if kind == "bytes" and not colon:
+            return value
+        if kind == "bpe" and (not colon or (size.isascii() and size.isdigit())):
+            return value
+        nearest = did_you_mean(kind, ("bytes", "bpe"))
+        hint = f"; did you mean {nearest}?" if nearest and nearest != kind else ""
+        self.fail(f"{value!r} is neither bytes nor bpe:VOCABULARY{hint}", param, ctx)
+
+
+# The fields of `TrainSettings` that can be given: option, type, help.
+_OPTIMIZER = (
+    ("lr", float, "Peak learning rate."),
+    ("warmup", Count(), "Steps of linear warm-up."),
+    ("lr-schedule", click.Choice(["cosine", "constant"]), "Learning rate after the warm-up."),
+    ("lr-floor", float, "Where the cosine ends, as a share of the peak."),
+    ("weight-decay", float, "Decoupled weight decay, of matrices."),
+    ("beta1", float, "Of AdamW."),
+    ("beta2", float, "Of AdamW."),
+    ("clip", float, "Bound on the norm of the gradient."),
+    ("micro-batches", Count(1), "Parts in which a batch is computed."),
+    ("dtype", click.Choice(["float32", "bfloat16", "float64"]), "Precision."),
+    ("init-seed", Count(), "Seed of the initial weights."),
+)
+# Further ones, with their defaults: those of `RunSettings` and `Cadence`.
+_OTHERS = (
+    ("tokenizer", TokenizerName(), "bytes, or bpe:VOCABULARY.", "bytes"),
+    ("backend", str, "What trains.", "torch"),
+    ("data-seed", Count(), "Seed of the order of the batches.", 0),
+    ("eval-every", Count(), "Steps between held-out losses; 0 for one at the end.", 100),
+    ("eval-batches", Count(1), "Batches of an evaluation.", 8),
+    ("checkpoint-every", Count(), "Steps between checkpoints; 0 for one at the end.", 500),
+    ("log-every", Count(1), "Steps between lines of the log.", 10),
+    ("threads", Count(1), "CPU threads.", "the framework's choice"),
+)
+
+
+def run_options(command: Any) -> Any:
+    """Adds every option above; None where it is not given, so that a resume can tell."""
+    defaults = TrainSettings.model_fields
+    rows = [(*row, defaults[row[0].replace("-", "_")].default) for row in _OPTIMIZER]
+    for name, kind, help, default in reversed([*_OTHERS, *rows]):
+        metavar = None if isinstance(kind, click.Choice) else "N" if isinstance(kind, Count) else "X"
+        command = click.option(f"--{name}", cls=Once, type=kind, metavar=metavar, help=f"{help} [{default}]")(
+            command
+        )
+    return command
+
+
+def set_threads(threads: int | None) -> None:
+    """Has to come before NumPy or a framework is imported."""
+    if threads is not None:
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+
+
+def open_data(
+    ctx: click.Context, paths: tuple[str, ...], given: Mapping[str, Any], before: "RunSettings | None"
+) -> "tuple[TokenDataset, RunSettings]":
+    """The data, and all else that a run is told: what is given, else what it began with, else the defaults.
+
+    Raises:
+        RaptrError: the data cannot be had. UsageError: no data is named, or a value is out of its range.
+    """
+    from raptr_dsl.data import STDLIB, open_dataset
+    from raptr_dsl.training import DataIdentity
+
+    paths = tuple(path if path == STDLIB else str(Path(path).absolute()) for path in paths)
+    paths = paths or (before.data.paths if before else ())
+    if not paths:
+        raise click.UsageError(f"--data is missing: name text files or folders, or {STDLIB}", ctx)
+    tokenizer = given.get("tokenizer", before.data.tokenizer if before else "bytes")
+    kind, _, size = tokenizer.partition(":")
+    dataset = open_dataset(paths, tokenizer=kind, vocab_size=int(size) if size else None)
+    identity = DataIdentity(paths=paths, tokenizer=tokenizer, sha256=dataset.digest)
+    return dataset, _settings(ctx, given, before, identity)
+
+
+def _settings(
+    ctx: click.Context, given: Mapping[str, Any], before: "RunSettings | None", data: Any
+) -> "RunSettings":
+    from pydantic import ValidationError
+
+    from raptr_dsl.training import Cadence, RunSettings
+
+    def told(kind: Any) -> dict[str, Any]:
+        return {name: given[name] for name in kind.model_fields if name in given}
+
+    values = before.model_dump() if before else {"backend": "torch", "train": {}, "cadence": {}}
+    values |= told(RunSettings) | {"data": data}
+    values["train"] |= told(TrainSettings)
+    values["cadence"] |= told(Cadence)
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        problems = (
+            f"--{str(item['loc'][-1]).replace('_', '-')} {item['input']}: {item['msg'].lower()}"
+            for item in error.errors()
+        )
+        raise click.UsageError("; ".join(problems), ctx) from None

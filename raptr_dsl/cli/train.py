@@ -1,0 +1,143 @@
+"""`raptr train`: a small transformer, trained by a schedule or plan on text files."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raptr_dsl.cli.common import (
+    Once,
+    load_plan_or_compile,
+    output_console,
+    schedule_options,
+    show_diagnostics,
+)
+from raptr_dsl.cli.run_options import open_data, run_options, set_threads
+from raptr_dsl.diagnostics import RaptrError, fail
+
+if TYPE_CHECKING:
+    from raptr_dsl.backend import Backend
+    from raptr_dsl.data import TokenDataset
+    from raptr_dsl.ir.plan import Plan
+    from raptr_dsl.training import RunSettings, RunSummary
+
+SCHEDULE_OPTIONS = ("model", "steps", "seed", "params", "budget")
+
+
+@click.command(short_help="Train a small transformer by a schedule or plan.")
+@click.argument("file", type=click.Path(), metavar="[FILE|PLAN]", required=False)
+@click.option("--data", multiple=True, metavar="PATH", help="Text files, folders, or stdlib; any number.")
+@click.option("--out", cls=Once, type=click.Path(), metavar="RUN", required=True, help="The run's folder.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in RUN, if there is one.")
+@schedule_options
+@run_options
+@click.pass_context
+def command(
+    ctx: click.Context, file: str | None, data: tuple[str, ...], out: str, resume: bool, **options: Any
+) -> None:
+    """Trains a small transformer by a schedule or plan, and checks at the end that it did what was planned.
+
+    RUN holds everything: plan, settings, log.jsonl, checkpoints, summary. To go on with a run, `raptr train
+    --resume --out RUN` is enough: what is not given is what it began with.
+    """
+    overrides = {name: options.pop(name) for name in SCHEDULE_OPTIONS}
+    given = {name: value for name, value in options.items() if value is not None}
+    before = _settings_of(Path(out)) if resume else None
+    set_threads(given.get("threads", before.threads if before else None))
+    plan = _plan(ctx, file, Path(out), overrides, goes_on=before is not None)
+    dataset, settings = open_data(ctx, data, given, before)
+    _train(plan, dataset, settings, Path(out), resume)
+
+
+def _settings_of(out: Path) -> "RunSettings | None":
+    """What the run in that folder began with, if one did."""
+    from raptr_dsl.training.folder import RunFolder
+
+    folder = RunFolder(out)
+    return folder.settings() if folder.begun else None
+
+
+def _plan(
+    ctx: click.Context, file: str | None, out: Path, overrides: dict[str, Any], goes_on: bool
+) -> "Plan":
+    if file is None and not goes_on:
+        raise fail(
+            "train-nothing-to-resume",
+            f"no schedule or plan is named, and there is no run in {out} that could go on by --resume",
+            subject="--out",
+            help="name a schedule or plan and its data",
+        )
+    plan, warnings = load_plan_or_compile(file or str(out / "plan.json"), ctx, overrides)
+    show_diagnostics(warnings)
+    return plan
+
+
+def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: Path, resume: bool) -> None:
+    from raptr_dsl.cli.progress import watching
+    from raptr_dsl.training import TokenFeed, train
+
+    backend = load_backend(plan, settings.backend)
+    feed = TokenFeed(dataset, plan.shape, settings.data_seed, settings.eval_batches)
+    _announce(plan, dataset, settings)
+    with watching() as watch:
+        reporter = watch.reporter(plan, plan.name)
+        summary = train(plan, backend, feed, settings, out, resume=resume, reporter=reporter)
+    if not summary.finished:
+        stopped(summary, f"raptr train --resume --out {out}")
+    _conclude(summary, out)
+
+
+def load_backend(plan: "Plan", name: str) -> "Backend":
+    """The backend of a name, if it can run all that the plan asks for. Raises RaptrError."""
+    from raptr_dsl import registry
+    from raptr_dsl.backend.support import unsupported
+
+    backend = registry.load_to_run(name)
+    if refused := unsupported(plan, backend):
+        raise RaptrError(refused)
+    return backend
+
+
+def stopped(summary: "RunSummary", again: str) -> None:
+    """Ends the command as a program ends by a signal, and says how to go on."""
+    number = summary.signal or signal.SIGINT
+    click.echo(
+        f"stopped by {signal.Signals(number).name} after {summary.steps:,} steps, with a checkpoint; "
+        f"go on with: {again}",
+        err=True,
+    )
+    raise click.exceptions.Exit(128 + number)
+
+
+def _announce(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings") -> None:
+    """What is about to happen, before the first step: whether the schedule is on, and on which data."""
+    from raptr_dsl.report.summary import summary
+
+    train, data = settings.train, settings.data
+    facts = (
+        ("data", f"{', '.join(data.paths)}: {len(dataset.tokens):,} tokens by {data.tokenizer}"),
+        ("", f"sha256 {data.sha256}"),
+        (
+            "held out",
+            f"{dataset.held_out.tokens:,} tokens; evaluations are of {settings.eval_batches} batches",
+        ),
+        (
+            "training",
+            f"{settings.backend}, {train.dtype}, AdamW, {train.lr_schedule} learning rate to {train.lr:g}",
+        ),
+        *(("note", note) for note in dataset.notes),
+    )
+    console = output_console()
+    console.print(summary(plan))
+    for name, text in facts:
+        console.print(f"{name:<8}  {text}", soft_wrap=True)
+    console.print()
+
+
+def _conclude(summary: "RunSummary", out: Path) -> None:
+    share = summary.flops / summary.full_flops
+    click.echo(f"{summary.steps:,} steps, {summary.tokens:,} tokens in {summary.seconds:.1f} s of training")
+    click.echo(f"held-out loss of the full network: {summary.held_out_loss:.4f} nats per token")
+    click.echo(f"FLOPs: {summary.flops:,} executed, as planned; {share:.2%} of full training")
+    click.echo(f"run: {out}")
