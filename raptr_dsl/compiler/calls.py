@@ -1,4 +1,4 @@
-"""Words with arguments → laws and curves: `stratified(groups=4)`, `ranked(order=[3, 1, 2])`, `root(a, b, n=2)`.
+"""Words with arguments → laws and curves: `stratified(groups=4)`, `ranked(order=[1, 0])`, `root(a, b, n=2)`.
 
 What arguments there are is read off the fields of the class, so that a new law or curve needs no word here.
 """
@@ -20,7 +20,9 @@ from raptr_dsl.syntax import ast
 Made = TypeVar("Made", bound=Frozen)
 
 
-def make(node: ast.Value, registry: Mapping[str, type[Made]], tag: str, scope: Scope, what: str) -> Made | None:
+def make(
+    node: ast.Value, registry: Mapping[str, type[Made]], tag: str, scope: Scope, what: str
+) -> Made | None:
     """The object that a name or a call speaks of, or None with the mistake recorded.
 
     Args:

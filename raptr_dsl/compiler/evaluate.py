@@ -50,7 +50,7 @@ def is_too_large(number: Fraction) -> bool:
 
 
 def count_of(node: ast.Value, scope: Scope, what: str, least: int = 0, most: int | None = None) -> int | None:
-    """A whole number `least` ≤ n ≤ `most`, or None with the mistake recorded; `what` names it in the message."""
+    """A whole number `least` ≤ n ≤ `most`, or None with the mistake recorded; `what` names it in messages."""
     quantity = evaluate(node, scope)
     if quantity is None:
         return None
@@ -158,12 +158,20 @@ def _combine(node: ast.Binary, left: Quantity, right: Quantity, scope: Scope) ->
     if node.op == "/":
         if not right.value:
             scope.diagnostics.add(
-                "division-by-zero", "division by zero", node.right.span, label="this is 0", related=scope.chain(right)
+                "division-by-zero",
+                "division by zero",
+                node.right.span,
+                label="this is 0",
+                related=scope.chain(right),
             )
             return None
         # A count over a count is written in parts of the whole; the denominator is a promise about the model.
-        written = (right.value.numerator,) if both_counts and right.value > 1 else ()
-        result = Quantity(left.value / right.value, False, written or left.denominators, parametric)
+        if both_counts:
+            over = right.value.numerator
+            written = (over,) if over > 1 else ()
+            result = Quantity(Fraction(left.value.numerator, over), False, written, parametric)
+        else:
+            result = Quantity(left.value / right.value, False, left.denominators, parametric)
     else:
         value = _ARITHMETIC[node.op](left.value, right.value)
         written = tuple(dict.fromkeys(left.denominators + right.denominators))

@@ -1,14 +1,19 @@
 """Where everything in the IR was written: IR path → span, text and the chain of statements that expanded it.
 
-Every later pass carries this table, so that an error of binding, planning or proving has a caret too. It is filled
-with what lowering holds anyway and answers lazily: a run of 20,000 stages costs one small tuple a stage.
+Every later pass carries this table, so that an error of binding, planning or proving has a caret too. It is
+filled with what lowering holds anyway and answers lazily: 20,000 stages cost one small tuple each.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from raptr_dsl.diagnostics import Label
 from raptr_dsl.source import Span
+
+if TYPE_CHECKING:
+    from raptr_dsl.compiler.levels import Level
+    from raptr_dsl.compiler.rules import AxisDraft
+    from raptr_dsl.syntax import ast
 
 Path = tuple[str | int, ...]
 
@@ -57,33 +62,46 @@ class StagePlaces(NamedTuple):
 
     Attributes:
         statement: the whole statement, where something has no place of its own.
-        duration: of the stage, ramp or repeat that says how long it takes.
-        axes: axis → field of its `AxisRule` → place.
+        duration: the attribute that says how long the statement takes.
+        axes: what it says of each axis.
     """
 
     statement: Span
-    duration: Place | None
-    axes: Mapping[str, Mapping[str, Place]]
+    duration: "ast.Attribute | None"
+    axes: "Mapping[str, AxisDraft]"
 
     def at(self, path: Path) -> Place:
         """The place of `("duration",)`, `("axes", "depth", "size")`; of the statement for anything else."""
-        place = None
         match path:
-            case ("duration",):
-                place = self.duration
-            case ("axes", str(axis), str(field)):
-                place = self.axes.get(axis, {}).get(field)
-            case ("axes", str(axis)):
-                place = self.axes.get(axis, {}).get("size")
-        return place or Place(self.statement, self.statement)
+            case ("duration",) if self.duration is not None:
+                return Place(self.duration.span, self.duration.value.span)
+            case ("axes", str(axis), *rest) if axis in self.axes:
+                return _axis_place(self.axes[axis], rest)
+        return Place(self.statement, self.statement)
+
+
+def _axis_place(draft: "AxisDraft", rest: list[str | int]) -> Place:
+    """Where a field of an axis's rule is set; where its size is, for what no attribute sets."""
+    if rest and rest[0] in draft.fields:
+        span = draft.fields[str(rest[0])].attribute.value.span
+        return Place(span, span)
+    span = draft.size.value.span
+    return Place(span, span, draft.read.denominators)
 
 
 class Origins:
-    """The table. Paths follow the IR: `("stages", 3, "axes", "depth", "size")`, `("requirements", 0)`, `("horizon",)`."""
+    """The table. Paths follow the IR: `("stages", 3, "axes", "depth", "size")`, `("requirements", 0)`.
+
+    Attributes:
+        stages: for each stage of the schedule the places of its statement, and what expanded it.
+        places: of everything else.
+        levels: what has to add up, for `filling.check_levels` when the horizon is known.
+    """
 
     def __init__(self) -> None:
         self.stages: list[tuple[StagePlaces, Link | None]] = []
         self.places: dict[Path, Place] = {}
+        self.levels: list[Level] = []
 
     def at(self, path: Path) -> Origin:
         """Where the value at `path` was written, or else what encloses it."""

@@ -29,7 +29,7 @@ class Quantity(NamedTuple):
 
 
 Meaning = Quantity | str | ast.List | ast.Range | None
-"""What a name stands for: a number, a word (of a choice), a list or a range; None if its definition is at fault."""
+"""What a name stands for: a number, a word (of a choice), a list, a range; None if its definition is at fault."""
 
 
 class Definition(NamedTuple):
@@ -41,7 +41,7 @@ class Scope:
     """The names known at one point of a file, and where to say what is wrong there.
 
     Args:
-        statements: of the whole file, to tell a name that is defined further down from one that is not.
+        statements: of the file or block, to tell a name that is defined further down.
         link: what expanded the file (a `run`), for messages about values that came from there.
         lossy: whether statements of the file were lost to syntax errors, so that a missing name says nothing.
     """
@@ -104,7 +104,7 @@ class Scope:
             self._names[name.text] = Definition(meaning, name.span)
 
     def chain(self, quantity: Quantity) -> tuple[Label, ...]:
-        """The runs that handed down a value, as secondary labels; none for a value that stands in the file."""
+        """The runs that handed down a value, as secondary labels; none for one that stands in the file."""
         return labels(self.link) if quantity.parametric else ()
 
     def names(self) -> Iterator[str]:

@@ -1,8 +1,9 @@
-"""What a stage writes after `depth=`: a count, a share, `all`, a probability, a draw or a curve (rules 1, 5–7, 15)."""
+"""What a stage writes after `depth=`: a count, a share, a probability, a draw, a curve (rules 1, 5–7, 15)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from raptr_dsl.axes import Axis
@@ -26,11 +27,13 @@ class ReadSize(NamedTuple):
         size: None where it is the whole axis in every model.
         quantities: the numbers written in it.
         own_curve: whether it names its curve, so that a ramp's `curve=` does not reach it.
+        rounded: whether it asks for rounding.
     """
 
     size: Size | None
     quantities: tuple[Quantity, ...] = ()
     own_curve: bool = False
+    rounded: bool = False
 
     @property
     def parametric(self) -> bool:
@@ -89,18 +92,23 @@ class _SizeReader:
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.Hole):
-            not_yet(self.scope, node.span, f"`{self.axis.name}=?`, a size to be solved from the requirements,")
+            not_yet(
+                self.scope, node.span, f"`{self.axis.name}=?`, a size to be solved from the requirements,"
+            )
             return None
         return self.exactly(node)
 
     def done(self, size: Size, own_curve: bool = False) -> ReadSize:
         """The size as read, or the whole axis if every number in it is 100%."""
-        is_whole = all(quantity.value == 1 and not quantity.is_count for quantity in self.quantities)
+        is_whole = not any(q.is_count or q.value.numerator != q.value.denominator for q in self.quantities)
         return ReadSize(None if is_whole else size, tuple(self.quantities), own_curve)
 
     def exactly(self, node: ast.Value, rounding: Rounding = "exact") -> ReadSize | None:
-        amount = self.amount(node)
-        return None if amount is None else self.done(Exactly(amount=amount, rounding=rounding))
+        quantity = self.number(node)
+        if quantity is None:
+            return None
+        value = quantity.value
+        return self.done(_exactly(value.numerator, value.denominator, quantity.is_count, rounding))
 
     def varying(self, node: ast.Value, rounding: Rounding = "nearest") -> ReadSize | None:
         ends = curve_ends(node, self.scope)
@@ -125,7 +133,8 @@ class _SizeReader:
         inner = self.only_argument(node)
         if inner is None:
             return None
-        return self.varying(inner, rounding) if is_curve(inner) else self.exactly(inner, rounding)
+        read = self.varying(inner, rounding) if is_curve(inner) else self.exactly(inner, rounding)
+        return read and read._replace(rounded=True)
 
     def probability(self, node: ast.Call) -> ReadSize | None:
         inner = self.only_argument(node)
@@ -162,22 +171,30 @@ class _SizeReader:
         if len(node.args) == 1 and node.args[0].name is None:
             return named_list(node.args[0].value, self.scope)
         name = node.name.text
-        self.scope.diagnostics.add("bad-value", f"`{name}` takes one value", node.span, help=f"write {name}(6/12)")
+        self.scope.diagnostics.add(
+            "bad-value", f"`{name}` takes one value", node.span, help=f"write {name}(6/12)"
+        )
         return None
 
     def amount(self, node: ast.Value) -> Amount | None:
         """A count or a share of the axis."""
+        quantity = self.number(node)
+        return None if quantity is None else Amount(value=quantity.value, is_count=quantity.is_count)
+
+    def number(self, node: ast.Value) -> Quantity | None:
+        """A number that can be a size: 0 or more, and no more than the whole axis."""
         quantity = _WHOLE if isinstance(node, ast.Name) and node.text == "all" else evaluate(node, self.scope)
         if quantity is None:
             return None
         self.quantities.append(quantity)
-        if quantity.value < 0:
+        value = quantity.value
+        if value.numerator < 0:
             self.refuse(node, quantity, f"{self.axis.name} cannot be {node.span.text}, less than nothing", "")
-        elif quantity.value > 1 and not quantity.is_count:
+        elif value.numerator > value.denominator and not quantity.is_count:
             fact = f"{node.span.text} is more than the whole of {self.axis.name}"
             self.refuse(node, quantity, fact, "a share is at most 100%; write `all` for the whole")
         else:
-            return Amount(value=quantity.value, is_count=quantity.is_count)
+            return quantity
         return None
 
     def chance(self, node: ast.Value) -> Fraction | None:
@@ -192,10 +209,20 @@ class _SizeReader:
         return None
 
     def refuse(self, node: ast.Value, quantity: Quantity, fact: str, help: str) -> None:
-        self.scope.diagnostics.add("size-range", fact, node.span, help=help, related=self.scope.chain(quantity))
+        self.scope.diagnostics.add(
+            "size-range", fact, node.span, help=help, related=self.scope.chain(quantity)
+        )
 
 
 _FORMS: dict[str, Callable[[_SizeReader, ast.Call], ReadSize | None]] = {
     "prob": _SizeReader.probability,
     "draw": _SizeReader.drawn,
 }
+
+
+@lru_cache(maxsize=1024)
+def _exactly(numerator: int, denominator: int, is_count: bool, rounding: Rounding) -> Exactly:
+    """One of the few sizes that the many stages of a long file have."""
+    return Exactly(
+        amount=Amount(value=Fraction(numerator, denominator), is_count=is_count), rounding=rounding
+    )

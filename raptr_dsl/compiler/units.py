@@ -51,7 +51,10 @@ def _units_of_item(item: ast.Value, scope: Scope, what: str) -> range | list[int
         return None
     if start > stop or start == LAST:
         scope.diagnostics.add(
-            "bad-units", f"the range {item.span.text} of units runs backwards", item.span, help="write it upwards"
+            "bad-units",
+            f"the range {item.span.text} of units runs backwards",
+            item.span,
+            help="write it upwards",
         )
         return None
     return range(start, stop + 1)

@@ -1,0 +1,88 @@
+"""What a statement says of how long it takes, before the horizon is known (rule 9)."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+from raptr_dsl.compiler.evaluate import evaluate, not_yet
+from raptr_dsl.compiler.gather import DURATIONS, Given
+from raptr_dsl.compiler.scope import Scope
+from raptr_dsl.diagnostics import Edit, Label
+from raptr_dsl.source import Span
+from raptr_dsl.syntax import ast
+
+ZERO = Fraction(0)
+
+
+class Spec(NamedTuple):
+    """A duration as written in its level.
+
+    Attributes:
+        unit: `share` (of the level), `steps`, `tokens`, or `rest` (what the other parts of the level leave).
+        parametric: whether a parameter had a hand in it, so that no steps at all is no mistake (rule 13).
+    """
+
+    unit: str
+    value: Fraction
+    attribute: ast.Attribute
+    parametric: bool = False
+
+
+def spec_of(given: Given, statement: ast.Statement, word: str, scope: Scope) -> Spec | None:
+    """The duration that a statement's attributes give it, or None with what is wrong recorded."""
+    found = [given.words[unit] for unit in DURATIONS if unit in given.words]
+    if len(found) == 1:
+        return _read(found[0], scope)
+    if found:
+        scope.diagnostics.add(
+            "two-durations",
+            f"this {word} says twice how long it lasts",
+            found[1].span,
+            related=[Label(found[0].span, "said here")],
+            help="keep one of the two",
+        )
+        return None
+    end = Span(statement.span.source, statement.span.end, statement.span.end)
+    scope.diagnostics.add(
+        "no-duration",
+        f"this {word} does not say how long it lasts",
+        statement.span,
+        help="add steps=rest for all that the others leave, or steps=25%, or steps=10k",
+        fix=Edit(end, " steps=rest") if not statement.span.text.endswith("}") else None,
+    )
+    return None
+
+
+def _read(attribute: ast.Attribute, scope: Scope) -> Spec | None:
+    unit, node = attribute.name.text, attribute.value
+    if isinstance(node, ast.Name) and node.text == "rest" and unit == "steps":
+        return Spec("rest", ZERO, attribute)
+    if isinstance(node, ast.Hole):
+        not_yet(scope, node.span, f"{unit}=?, a duration to be solved from the requirements,")
+        return None
+    quantity = evaluate(node, scope)
+    if quantity is None:
+        return None
+    value, chain = quantity.value, scope.chain(quantity)
+    if value < 0 or not (value or quantity.parametric):
+        scope.diagnostics.add(
+            "bad-duration",
+            f"{unit}={node.span.text} is less than no time"
+            if value < 0
+            else f"{unit}={node.span.text} is no time",
+            attribute.span,
+            related=chain,
+            help="leave the statement out, or give it time: steps=10%",
+        )
+        return None
+    if quantity.is_count:
+        return Spec(unit, value, attribute, quantity.parametric)
+    if unit == "tokens":
+        scope.diagnostics.add(
+            "bad-duration",
+            f"tokens={node.span.text} is a share, and tokens are counted",
+            attribute.span,
+            related=chain,
+            help=f"write steps={node.span.text} for a share, or a count such as tokens=500M",
+        )
+        return None
+    return Spec("share", value, attribute, quantity.parametric)

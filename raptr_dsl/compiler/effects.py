@@ -1,0 +1,88 @@
+"""Rule 8: an attribute that can have no effect is an error. (A `default` may have none here or there.)"""
+
+from collections.abc import Mapping
+
+from raptr_dsl.axes import AXES
+from raptr_dsl.compiler.attributes import ATTRIBUTES
+from raptr_dsl.compiler.gather import Given
+from raptr_dsl.compiler.scope import Scope
+from raptr_dsl.compiler.settings import Fields, Settings
+from raptr_dsl.diagnostics import Label
+from raptr_dsl.ir.schedule import AxisRule
+from raptr_dsl.syntax import ast
+
+
+def refuse_unfinished(given: Given, scope: Scope) -> bool:
+    """Whether some attribute is one that this version refuses, wherever it stands; if so it is recorded."""
+    found = False
+    for attribute in (*given.bare.values(), *given.own.values()):
+        known = ATTRIBUTES[attribute.name.text]
+        if known.is_unfinished:
+            found = True
+            known.read(attribute.value, AXES["depth"], scope)
+    return found
+
+
+def refuse_for_full_axes(given: Given, thinned: list[str], scope: Scope) -> None:
+    """Rule 8: an attribute of an axis that runs in full can have no effect."""
+    for (axis, name), attribute in given.own.items():
+        if axis in thinned:
+            continue
+        size = given.sizes.get(axis)
+        scope.diagnostics.add(
+            "no-effect",
+            f"{axis}.{name}= has no effect: this stage runs {axis} in full",
+            attribute.span,
+            related=[Label(size.span, f"all of {axis}")] if size else (),
+            help=f"remove it, or thin the axis: {axis}=6/12",
+        )
+    if thinned:
+        return
+    for name, attribute in given.bare.items():
+        scope.diagnostics.add(
+            "no-effect",
+            f"{name}= has no effect: this stage thins no axis",
+            attribute.span,
+            help="remove it, or thin an axis: depth=6/12",
+        )
+
+
+def refuse_without_effect(
+    given: Given, rules: Mapping[str, AxisRule], settings: Settings, scope: Scope
+) -> None:
+    """Rule 8, of attributes that the law or the size leaves nothing to say, or that others override."""
+    for (axis, name), attribute in given.own.items():
+        rule = rules.get(axis)
+        reason = rule and ATTRIBUTES[name].without_effect(rule.law, rule.size)
+        if reason:
+            _refuse(attribute, reason, settings[axis], scope)
+    for name, attribute in given.bare.items():
+        overriding = [given.own[axis, name] for axis in rules if (axis, name) in given.own]
+        if rules and len(overriding) == len(rules):
+            scope.diagnostics.add(
+                "no-effect",
+                f"{name}= has no effect: every axis that this stage thins says its own",
+                attribute.span,
+                related=[Label(own.span, "set here") for own in overriding],
+                help="remove it",
+            )
+            continue
+        reasons = {
+            axis: ATTRIBUTES[name].without_effect(rule.law, rule.size)
+            for axis, rule in rules.items()
+            if (axis, name) not in given.own
+        }
+        if reasons and all(reasons.values()):
+            axis, reason = next(iter(reasons.items()))
+            _refuse(attribute, reason, settings[axis], scope)
+
+
+def _refuse(attribute: ast.Attribute, reason: str, fields: Fields, scope: Scope) -> None:
+    law = fields.get("law")
+    scope.diagnostics.add(
+        "no-effect",
+        f"{attribute.name.text}= has no effect: {reason}",
+        attribute.span,
+        related=[Label(law.attribute.span, "the law is set here")] if law else (),
+        help="remove it, or choose another law",
+    )
