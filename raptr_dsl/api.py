@@ -15,7 +15,8 @@ from raptr_dsl.ir.plan import Plan
 from raptr_dsl.ir.schedule import Amount, Requirement, Schedule
 from raptr_dsl.models import find_shape
 from raptr_dsl.source import Source
-from raptr_dsl.syntax.parser import load_source, parse
+from raptr_dsl.syntax.files import load_source
+from raptr_dsl.syntax.parser import parse
 from raptr_dsl.wording import parse_share
 
 
@@ -145,9 +146,7 @@ def _compile(source: Source, options: Options, diagnostics: Diagnostics, complet
     return ended(schedule, bound, plan.model_copy(update={"proven": proven}))
 
 
-def _shape(
-    options: Options, schedule: Schedule | None, diagnostics: Diagnostics, complete: bool
-) -> ModelShape | None:
+def _shape(options: Options, schedule: Schedule | None, diagnostics: Diagnostics, complete: bool) -> ModelShape | None:
     """The model to bind to: the caller's, else the file's."""
     if isinstance(options.model, ModelShape):
         return options.model

@@ -67,9 +67,7 @@ AXES: dict[str, Axis] = {
             element="head",
             unit="group of heads",
             per_block=True,
-            space=lambda shape: Space(
-                sites=shape.layers, units=shape.kv_heads, group=shape.heads // shape.kv_heads
-            ),
+            space=lambda shape: Space(sites=shape.layers, units=shape.kv_heads, group=shape.heads // shape.kv_heads),
             powers=dict.fromkeys(_ATTENTION, 1),
         ),
         Axis(

@@ -91,8 +91,13 @@ class Diagnostics:
         return any(item.severity == "error" for item in self._items)
 
     def sorted(self) -> list[Diagnostic]:
-        """In source order; those without a span last."""
-        return sorted(self._items, key=lambda d: (d.span is None, d.span.start if d.span else 0))
+        """Source by source, as they were met, each in order; those without a span last."""
+        sources = {item.span.source: None for item in self._items if item.span}
+        rank = {source: number for number, source in enumerate(sources)}
+        return sorted(
+            self._items,
+            key=lambda item: (rank[item.span.source], item.span.start) if item.span else (len(rank), 0),
+        )
 
     def raise_errors(self) -> None:
         """Raises `RaptrError` with everything recorded if any of it is an error."""

@@ -14,6 +14,7 @@ from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.occupancy import Segment, segments
 
+CONVENTIONS = ("matmul",)
 TRAINING = 3
 """A training step costs its forward pass, and twice that again for the gradients of weights and inputs."""
 
@@ -70,36 +71,46 @@ def full_blocks_cost(shape: ModelShape) -> int:
 
 
 Case = Literal["mean", "worst"]
+Exact = int | Fraction
 
 
 @dataclass(frozen=True, slots=True)
 class FlopReport:
     """Training FLOPs of a run or of one stage, beside those of the full network for the same steps.
 
-    Whole numbers wherever the counts are certain; under random laws the exact expectation, or the worst case.
+    Integers wherever the counts are certain; under random laws the exact expectation, or the worst case.
     """
 
-    blocks: Fraction
-    head: Fraction
-    full_blocks: Fraction
+    blocks: Exact
+    head: Exact
+    full_blocks: Exact
     stages: tuple["FlopReport", ...] = ()
 
     @property
-    def total(self) -> Fraction:
+    def total(self) -> Exact:
         """Blocks and vocabulary head."""
         return self.blocks + self.head
 
     @property
-    def full_total(self) -> Fraction:
+    def full_total(self) -> Exact:
         return self.full_blocks + self.head
 
     @property
     def ratio_blocks(self) -> Fraction:
-        return self.blocks / self.full_blocks
+        return Fraction(self.blocks) / self.full_blocks
 
     @property
     def ratio_total(self) -> Fraction:
-        return self.total / self.full_total
+        return Fraction(self.total) / self.full_total
+
+
+def exact_report(blocks: Exact, head: Exact, full_blocks: Exact, stages: Sequence[FlopReport] = ()) -> FlopReport:
+    """A report whose whole numbers are integers."""
+    return FlopReport(_whole(blocks), _whole(head), _whole(full_blocks), tuple(stages))
+
+
+def _whole(number: Exact) -> Exact:
+    return number.numerator if number.denominator == 1 else number
 
 
 def segment_cost(shape: ModelShape, segment: Segment, case: Case) -> Fraction:
@@ -108,10 +119,11 @@ def segment_cost(shape: ModelShape, segment: Segment, case: Case) -> Fraction:
     if case == "worst":
         active = {name: Fraction(taken.most, spaces[name].units) for name, taken in segment.axes.items()}
         return shape.layers * block_cost(shape, active)
-    return shape.layers * sum(
+    costs = (
         chance * block_cost(shape, {name: size / spaces[name].units for name, size in sizes.items()})
         for chance, sizes in segment.sizes()
     )
+    return shape.layers * sum(costs, Fraction(0))
 
 
 def run_report(shape: ModelShape, stages: Sequence[BoundStage], case: Case = "mean", exact: bool = False) -> FlopReport:
@@ -123,19 +135,20 @@ def run_report(shape: ModelShape, stages: Sequence[BoundStage], case: Case = "me
     reports = []
     for stage in stages:
         blocks = sum(
-            (segment.steps * segment_cost(shape, segment, case) for segment in segments(stage, shape)), Fraction(0)
+            (segment.steps * segment_cost(shape, segment, case) for segment in segments(stage, shape)),
+            Fraction(0),
         )
         steps = stage.duration if exact else Fraction(stage.steps)
         full, head = full_blocks_cost(shape) * steps, head_cost(shape) * steps
-        reports.append(FlopReport(blocks * steps / stage.steps, head, full))
+        reports.append(exact_report(blocks * steps / stage.steps, head, full))
     return total_report(reports)
 
 
 def total_report(stages: Sequence[FlopReport]) -> FlopReport:
     """The account of a whole run from those of its stages."""
-    return FlopReport(
-        blocks=sum((stage.blocks for stage in stages), Fraction(0)),
-        head=sum((stage.head for stage in stages), Fraction(0)),
-        full_blocks=sum((stage.full_blocks for stage in stages), Fraction(0)),
-        stages=tuple(stages),
+    return exact_report(
+        sum(stage.blocks for stage in stages),
+        sum(stage.head for stage in stages),
+        sum(stage.full_blocks for stage in stages),
+        stages,
     )

@@ -1,6 +1,6 @@
 """How many units of each axis run, before any mask is drawn: exact expectations and bounds, no sampling."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -81,3 +81,14 @@ def runs_in_full(rule: BoundRule, space: Space, offset: int | None = None) -> bo
     return all(
         occupancy(rule, space, at).possible == (space.units,) for at in (offsets if offset is None else [offset])
     )
+
+
+def count_shapes(stages: Iterable[BoundStage], shape: ModelShape) -> int:
+    """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
+    full = {name: (axis.space(shape).units,) for name, axis in AXES.items()}
+    boxes = {
+        tuple((full | {name: taken.possible for name, taken in segment.axes.items()}).values())
+        for stage in stages
+        for segment in segments(stage, shape)
+    }
+    return len({sizes for box in boxes for sizes in product(*box)})

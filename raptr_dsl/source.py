@@ -14,11 +14,11 @@ class Source:
 
     @cached_property
     def line_starts(self) -> list[int]:
-        """The offset at which each line begins."""
+        """The offset at which each line begins. A line ends at a line feed, as editors count."""
         starts, offset = [0], 0
-        for line in self.text.splitlines(keepends=True):
-            offset += len(line)
-            starts.append(offset)
+        while end := self.text.find("\n", offset) + 1:
+            starts.append(end)
+            offset = end
         return starts
 
     def position(self, offset: int) -> tuple[int, int]:
@@ -28,8 +28,9 @@ class Source:
 
     def line(self, number: int) -> str:
         """The text of a 1-based line, without its line break."""
-        lines = self.text.splitlines()
-        return lines[number - 1] if number <= len(lines) else ""
+        start = self.line_starts[number - 1]
+        end = self.text.find("\n", start)
+        return self.text[start : end if end >= 0 else None].removesuffix("\r")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,16 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.flops import TRAINING, FlopReport, full_blocks_cost, head_cost, parts, run_report, total_report
+from raptr_dsl.flops import (
+    TRAINING,
+    FlopReport,
+    exact_report,
+    full_blocks_cost,
+    head_cost,
+    parts,
+    run_report,
+    total_report,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,9 +109,7 @@ def _stage_report(plan: Plan, stage: BoundStage) -> FlopReport:
             if name != "depth":
                 scale /= space.units ** AXES[name].powers.get(part, 0)
         blocks += total * scale
-    return FlopReport(
-        blocks, Fraction(head_cost(plan.shape) * stage.steps), Fraction(full_blocks_cost(plan.shape) * stage.steps)
-    )
+    return exact_report(blocks, head_cost(plan.shape) * stage.steps, full_blocks_cost(plan.shape) * stage.steps)
 
 
 def _masks(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:

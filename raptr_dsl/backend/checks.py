@@ -52,8 +52,7 @@ def require_same_shape(plan: Plan, model: ModelShape) -> None:
             "attach-shape",
             f"the plan is for a model of {field}={planned}, and this one has {field}={actual}",
             notes=tuple(
-                f"{field}: {planned} in the plan, {actual} in the model"
-                for field, planned, actual in differ[1:]
+                f"{field}: {planned} in the plan, {actual} in the model" for field, planned, actual in differ[1:]
             ),
             help="compile the schedule for this model's shape",
         )
@@ -120,14 +119,10 @@ def require_batch(batch: Batch, shape: ModelShape) -> None:
             f"a sequence of {batch.inputs.shape[1]} tokens is longer than the model's seq={shape.seq}",
         )
     for what, tokens in (("inputs", batch.inputs), ("targets", batch.targets)):
-        _require_below(
-            tokens, shape.vocab, f"the {what} hold the token", f"the vocabulary ends at {shape.vocab - 1}"
-        )
+        _require_below(tokens, shape.vocab, f"the {what} hold the token", f"the vocabulary ends at {shape.vocab - 1}")
     if batch.positions is not None:
         last = batch.inputs.shape[1]
-        _require_below(
-            batch.positions, last, "the head is to predict at position", f"the last one is {last - 1}"
-        )
+        _require_below(batch.positions, last, "the head is to predict at position", f"the last one is {last - 1}")
 
 
 def _require_below(values: NDArray, limit: int, what: str, bound: str) -> None:

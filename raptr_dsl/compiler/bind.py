@@ -1,22 +1,19 @@
 """Schedule + model shape + horizon → bound schedule: whole steps, whole units, every rule drawable."""
 
-from fractions import Fraction
-
 from raptr_dsl.axes import AXES, Axis, Space
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.compiler.sizing import Sizer
 from raptr_dsl.compiler.tiling import Tile, horizon_of, tile
+from raptr_dsl.compiler.units import MAX_UNITS
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.bound import BoundRule, BoundSchedule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import PARTIAL, AxisRule, Schedule
-from raptr_dsl.laws import Pool
-from raptr_dsl.occupancy import pool_at, runs_in_full
+from raptr_dsl.occupancy import runs_in_full
+from raptr_dsl.sampling import pools
 from raptr_dsl.wording import plural
 
 MAX_STEPS = 2**40
-MAX_UNITS = 2**16
-"""Units of one site: a unit's number has the low 16 bits of its rank key (rule 21)."""
 
 
 def bind(
@@ -69,9 +66,7 @@ def _is_countable(horizon: int, diagnostics: Diagnostics) -> bool:
 class _Binder:
     """Binds the stages of one schedule to one model."""
 
-    def __init__(
-        self, schedule: Schedule, shape: ModelShape, origins: Origins, diagnostics: Diagnostics
-    ) -> None:
+    def __init__(self, schedule: Schedule, shape: ModelShape, origins: Origins, diagnostics: Diagnostics) -> None:
         self._schedule, self._shape, self._origins, self._diagnostics = schedule, shape, origins, diagnostics
         self._spaces: dict[str, Space] = {name: axis.space(shape) for name, axis in AXES.items()}
 
@@ -86,9 +81,7 @@ class _Binder:
                 rules[name] = bound
         if not good:
             return None
-        return BoundStage(
-            name=stage.name, start=tiled.start, stop=tiled.stop, duration=tiled.duration, axes=rules
-        )
+        return BoundStage(name=stage.name, start=tiled.start, stop=tiled.stop, duration=tiled.duration, axes=rules)
 
     def _rule(self, tiled: Tile, axis: Axis, rule: AxisRule) -> BoundRule | None:
         space, path = self._spaces[axis.name], ("stages", tiled.stage, "axes", axis.name)
@@ -106,7 +99,14 @@ class _Binder:
         steps = tiled.stop - tiled.start
         every = steps if rule.every is None else rule.every
         sizer = Sizer(
-            axis, space, rule.law.exact, len(keep), steps, every, self._origins.at((*path, "size")), self._diagnostics
+            axis,
+            space,
+            rule.law.exact,
+            len(keep),
+            steps,
+            every,
+            self._origins.at((*path, "size")),
+            self._diagnostics,
         )
         sized = sizer.bind(rule.size)
         if sized is None:
@@ -146,7 +146,7 @@ class _Binder:
                 help="write sample=fixed",
             )
             return False
-        problems = dict.fromkeys(problem for pool in _pools(rule, space) for problem in rule.law.problems(pool))
+        problems = dict.fromkeys(problem for pool in pools(rule, space) for problem in rule.law.problems(pool))
         for problem in problems:
             self._diagnostics.add("cannot-draw", problem, self._origins.span((*path, "law")))
         return not problems
@@ -154,9 +154,7 @@ class _Binder:
     def ends_full(self, stage: BoundStage, tiled: Tile) -> bool:
         """Rule 14: the last step runs the whole network."""
         thinned = [
-            name
-            for name, rule in stage.axes.items()
-            if not runs_in_full(rule, self._spaces[name], stage.steps - 1)
+            name for name, rule in stage.axes.items() if not runs_in_full(rule, self._spaces[name], stage.steps - 1)
         ]
         for name in thinned:
             self._diagnostics.add(
@@ -166,12 +164,3 @@ class _Binder:
                 help="end with a stage at full size, or write `allow partial`",
             )
         return not thinned
-
-
-def _pools(rule: BoundRule, space: Space) -> list[Pool]:
-    """Every pool that the rule can draw from."""
-    if rule.choices:
-        return [Pool(space.units, rule.keep, Fraction(size)) for size in dict.fromkeys(rule.choices)]
-    return [pool_at(rule, space, border.offset) for border in rule.sizes]
-
-

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import product
 from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.flops import Case, run_report
+from raptr_dsl.flops import CONVENTIONS, Case, run_report
 from raptr_dsl.ir.bound import BoundSchedule, BoundStage
 from raptr_dsl.ir.schedule import Requirement
-from raptr_dsl.occupancy import occupancy, segments
+from raptr_dsl.occupancy import count_shapes, occupancy, segments
 from raptr_dsl.wording import plural
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Metric:
     evaluate: Callable[[Question], Fraction]
     targets: tuple[str, ...] = ()
     default: str | None = None
-    options: Mapping[str, tuple[str, ...]] = {}
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     shares: bool = True
     counts: bool = True
     problem: Callable[[Question], str] = lambda question: ""
@@ -67,25 +66,12 @@ def _flops(question: Question) -> Fraction:
     else:
         bound_case: Case = "worst" if case == "worst" else "mean"
         report = run_report(question.bound.shape, question.bound.stages, bound_case, exact=question.relative)
-    part, whole = (
-        (report.total, report.full_total) if target == "total" else (report.blocks, report.full_blocks)
-    )
-    return part / whole if question.relative else part
+    part, whole = (report.total, report.full_total) if target == "total" else (report.blocks, report.full_blocks)
+    return Fraction(part) / whole if question.relative else Fraction(part)
 
 
 def _shapes(question: Question) -> Fraction:
-    return Fraction(count_shapes(question.bound))
-
-
-def count_shapes(bound: BoundSchedule) -> int:
-    """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
-    full = {name: (axis.space(bound.shape).units,) for name, axis in AXES.items()}
-    boxes = {
-        tuple((full | {name: taken.possible for name, taken in segment.axes.items()}).values())
-        for stage in bound.stages
-        for segment in segments(stage, bound.shape)
-    }
-    return len({shape for box in boxes for shape in product(*box)})
+    return Fraction(count_shapes(question.bound.stages, question.bound.shape))
 
 
 def _size_at(stage: BoundStage, question: Question, offset: int) -> Fraction:
@@ -155,7 +141,7 @@ METRICS: dict[str, Metric] = {
             targets=("blocks", "total"),
             default="blocks",
             options={
-                "convention": ("matmul",),
+                "convention": CONVENTIONS,
                 "per": ("steps", "tokens"),
                 "case": ("mean", "worst", "seed"),
             },

@@ -97,9 +97,7 @@ class Sizer:
     def _in_range(self, units: Fraction) -> bool:
         n, name = self.space.units, self.axis.name
         if units > n:
-            self._refuse(
-                "size-too-large", f"{self._shown(units)} of {plural(n, self.axis.unit)}", f"write {name}=all"
-            )
+            self._refuse("size-too-large", f"{self._shown(units)} of {plural(n, self.axis.unit)}", f"write {name}=all")
         elif units < 1:
             self._refuse(
                 "size-too-small",
@@ -148,11 +146,10 @@ class Sizer:
             return None
         if size.curve is None or size.stop is None:
             return Sized((Border(offset=0, value=size.start),), "probability")
-        levels = staircase(
-            size.curve, size.start * FINENESS, size.stop * FINENESS, self.steps, self.every, "nearest"
-        )
+        levels = staircase(size.curve, size.start * FINENESS, size.stop * FINENESS, self.steps, self.every, "nearest")
         return Sized(
-            tuple(Border(offset=offset, value=Fraction(level, FINENESS)) for offset, level in levels), "probability"
+            tuple(Border(offset=offset, value=Fraction(level, FINENESS)) for offset, level in levels),
+            "probability",
         )
 
     def _drawn(self, size: Drawn) -> Sized | None:

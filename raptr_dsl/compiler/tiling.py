@@ -8,6 +8,7 @@ from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostics, Label
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import Duration, Schedule
+from raptr_dsl.source import Span
 from raptr_dsl.wording import number_text, plural, share_text
 
 
@@ -37,13 +38,7 @@ def horizon_of(
     exact = _exact_steps(schedule.horizon, Fraction(0), shape)
     if exact.denominator == 1:
         return int(exact)
-    below = int(exact)
-    diagnostics.add(
-        "tokens-not-whole",
-        f"{number_text(schedule.horizon.tokens)} tokens are {exact} steps of {plural(shape.tokens, 'token')}",
-        origins.span(("horizon",)),
-        help=f"the nearest are {below * shape.tokens} and {(below + 1) * shape.tokens}",
-    )
+    _refuse_tokens(schedule.horizon.tokens, shape, origins.span(("horizon",)), diagnostics)
     return None
 
 
@@ -54,10 +49,11 @@ def tile(
     durations = [_exact_steps(stage.duration, Fraction(steps), shape) for stage in schedule.stages]
     if not _add_up(schedule, durations, steps, origins, diagnostics):
         return None
+    if not _tokens_are_whole(schedule, shape, origins, diagnostics):
+        return None
     tiles = list(_tiles(durations))
     good = True
     for tiled in tiles:
-        good &= _is_whole_in_tokens(schedule.stages[tiled.stage].duration, shape, tiled.stage, origins, diagnostics)
         if tiled.start == tiled.stop:
             good &= _may_be_empty(schedule, tiled, steps, origins, diagnostics)
     return [tiled for tiled in tiles if tiled.start < tiled.stop] if good else None
@@ -109,25 +105,26 @@ def _add_up(
     return False
 
 
-def _is_whole_in_tokens(
-    duration: Duration, shape: ModelShape, stage: int, origins: Origins, diagnostics: Diagnostics
-) -> bool:
-    exact = duration.tokens / shape.tokens
-    if exact.denominator == 1:
-        return True
-    below = int(exact)
+def _tokens_are_whole(schedule: Schedule, shape: ModelShape, origins: Origins, diagnostics: Diagnostics) -> bool:
+    """Whether durations in tokens are whole steps; the first that is not is to blame for the `rest` of its level."""
+    for number, stage in enumerate(schedule.stages):
+        if stage.duration.tokens % shape.tokens:
+            _refuse_tokens(stage.duration.tokens, shape, origins.span(("stages", number, "duration")), diagnostics)
+            return False
+    return True
+
+
+def _refuse_tokens(tokens: Fraction, shape: ModelShape, span: Span | None, diagnostics: Diagnostics) -> None:
+    below = int(tokens / shape.tokens)
     diagnostics.add(
         "tokens-not-whole",
-        f"{number_text(duration.tokens)} tokens are {exact} steps of {plural(shape.tokens, 'token')}",
-        origins.span(("stages", stage, "duration")),
-        help=f"the nearest are {below * shape.tokens} and {(below + 1) * shape.tokens}",
+        f"{number_text(tokens)} tokens are {tokens / shape.tokens} steps of {plural(shape.tokens, 'token')}",
+        span,
+        help=f"the nearest whole steps are {below * shape.tokens} and {(below + 1) * shape.tokens} tokens",
     )
-    return False
 
 
-def _may_be_empty(
-    schedule: Schedule, tiled: Tile, steps: int, origins: Origins, diagnostics: Diagnostics
-) -> bool:
+def _may_be_empty(schedule: Schedule, tiled: Tile, steps: int, origins: Origins, diagnostics: Diagnostics) -> bool:
     """A stage whose steps are zero by a parameter is dropped with a note; any other is an error (rule 13)."""
     span = origins.span(("stages", tiled.stage, "duration"))
     if schedule.stages[tiled.stage].optional and tiled.duration == 0:

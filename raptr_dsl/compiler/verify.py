@@ -70,8 +70,7 @@ def _arithmetic(question: Question) -> list[str]:
     costliest = max(range(len(stages)), key=lambda i: report.stages[i].blocks)
     lines = [
         f"stage {stages[i].name or i + 1}: {plural(stages[i].steps, 'step')} at "
-        f"{_value_text(stage.ratio_blocks, True)} of the blocks' FLOPs"
-        + (" (costs most)" if i == costliest else "")
+        f"{_value_text(stage.ratio_blocks, True)} of the blocks' FLOPs" + (" (costs most)" if i == costliest else "")
         for i, stage in enumerate(report.stages)
     ]
     return lines if len(lines) <= 12 else [lines[costliest]]

@@ -5,7 +5,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, BeforeValidator, SerializerFunctionWrapHandler, model_serializer
 
 _RATIONAL = re.compile(r"-?[0-9]{1,1000}(/[0-9]{1,1000})?", re.ASCII)
 
@@ -23,14 +23,12 @@ Rational = Annotated[Fraction, BeforeValidator(_read_rational)]
 """An exact number; in JSON a string, `"num/den"` or `"num"`."""
 
 
-class Frozen(BaseModel):
+class Frozen(BaseModel, frozen=True, extra="forbid"):
     """An immutable value without spans. Unknown fields are refused; JSON writes a rational as `"num/den"`.
 
     What is written leaves out the fields that have their default, but for those whose only value names the kind
     (`law`, `curve`, `kind`, `format`): reading needs them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_serializer(mode="wrap")
     def _lean(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
