@@ -30,7 +30,8 @@ class Axis:
         space: the axis's units in a model of a given shape.
         powers: for each part of the FLOP account that shrinks with this axis, the exponent.
         laws: the sampling laws that make sense on it; None for all.
-        scales_by_gap: whether `sqrt` and `linear` look at the skipped units behind an active one (rule 29).
+        units_are_blocks: whether a unit is a block: one that is off idles all within it, and `sqrt` and `linear`
+            look at the skipped ones behind an active one (rule 29).
     """
 
     name: str
@@ -40,7 +41,7 @@ class Axis:
     space: Callable[[ModelShape], Space]
     powers: Mapping[str, int]
     laws: frozenset[str] | None = None
-    scales_by_gap: bool = False
+    units_are_blocks: bool = False
 
     def units_of(self, elements: int | Fraction, shape: ModelShape) -> Fraction:
         """Elements as units: not whole where a count is no multiple of the group."""
@@ -60,7 +61,7 @@ AXES: dict[str, Axis] = {
             per_block=False,
             space=lambda shape: Space(sites=1, units=shape.layers, group=1),
             powers=dict.fromkeys(_ATTENTION + _FFN, 1),
-            scales_by_gap=True,
+            units_are_blocks=True,
         ),
         Axis(
             name="heads",
@@ -82,3 +83,6 @@ AXES: dict[str, Axis] = {
         ),
     )
 }
+
+BLOCKS = next(axis for axis in AXES.values() if axis.units_are_blocks)
+"""The axis whose units are the blocks themselves."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from raptr_dsl.axes import Axis, Space
+from raptr_dsl.axes import AXES, Axis, Space
 from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.step import AxisMask, Step
 from raptr_dsl.laws import Draws, Law, Pool
 from raptr_dsl.laws.base import Select
+from raptr_dsl.laws.ranking import always
 from raptr_dsl.laws.rotate import Rotate
 from raptr_dsl.profiles import profile_weights
 from raptr_dsl.scales import Evaluate, evaluator
-from raptr_dsl.words import Words
+from raptr_dsl.words import Words, below
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+BLOCK_AXIS = "depth"
+"""The axis whose units are the blocks that sites of per-block axes sit in."""
 
 CHUNK_WORDS = 2**17
 """Words made at once: as many as stay in a core's cache."""
@@ -71,8 +77,6 @@ class Sized:
 
     @cached_property
     def select(self) -> Select:
-        from raptr_dsl.laws.ranking import always
-
         if self.pool.is_settled:
             return always(self.pool, self.pool.units if self.is_full else ())
         return self.law.sampler(self.pool)
@@ -121,7 +125,7 @@ class Track:
             yield Segment(stage.start + border.offset, stage.start + stop, (sized,))
 
     def _sized(self, pool: Pool) -> Sized:
-        return Sized(self._rule.law, pool, self._rule.scale, self._axis.scales_by_gap)
+        return Sized(self._rule.law, pool, self._rule.scale, self._axis.units_are_blocks)
 
     def at(self, step: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], bool]:
         """Of one step: bool[sites, n] what is on, float64[sites, n] the factors, and whether it is all, unscaled."""
@@ -175,8 +179,6 @@ class Track:
             draws.rounds = self._rounds(draws)
         if len(segment.sizes) == 1:
             return segment.sizes[0].select(draws)
-        from raptr_dsl.words import below
-
         choice = below(len(segment.sizes), draws.reserved())
         on = np.empty(draws.shape, np.bool_)
         for sized in dict.fromkeys(segment.sizes):
@@ -209,3 +211,50 @@ class Track:
         if sized.is_full or length is None:
             return None
         return (step - segment.start) // self._every // length
+
+
+class Sampler:
+    """Every draw of one plan. It keeps what it prepared, and nothing that depends on the order of the questions."""
+
+    def __init__(self, seed: int, shape: ModelShape, stages: Sequence[BoundStage]) -> None:
+        self._seed, self._shape, self._stages = seed, shape, stages
+        self._starts = [stage.start for stage in stages]
+        self._tracks: dict[int, dict[str, Track]] = {}
+        self._words: dict[str, Words] = {}
+
+    def step(self, index: int) -> Step:
+        """One step, with the axes that its stage thins."""
+        place = bisect_right(self._starts, index) - 1
+        tracks = self._tracks.get(place)
+        if tracks is None:
+            tracks = self._prepare(place)
+        return Step(index, place, {name: AxisMask(*track.at(index)) for name, track in tracks.items()})
+
+    def fill(self, axis: str, start: int, stop: int, out: NDArray[np.bool_]) -> None:
+        """Writes the masks of an axis in steps [start, stop) to `out`, bool[stop − start, sites, n]."""
+        place = bisect_right(self._starts, start) - 1
+        while start < stop:
+            end = min(stop, self._stages[place].stop)
+            track = (self._tracks.get(place) or self._prepare(place)).get(axis)
+            part, out = out[: end - start], out[end - start :]
+            if track is None:
+                part[...] = True
+            else:
+                track.fill(start, end, part)
+            start, place = end, place + 1
+
+    def _prepare(self, place: int) -> dict[str, Track]:
+        stage, tracks = self._stages[place], {}
+        for name in sorted(stage.axes, key=lambda name: AXES[name].per_block):  # depth first: others may follow it
+            axis = AXES[name]
+            blocks = tracks.get(BLOCK_AXIS) if axis.per_block else None
+            tracks[name] = Track(stage, stage.axes[name], axis, self._words_of(axis), blocks)
+        self._tracks[place] = tracks
+        return tracks
+
+    def _words_of(self, axis: Axis) -> Words:
+        words = self._words.get(axis.name)
+        if words is None:
+            space = axis.space(self._shape)
+            words = self._words[axis.name] = Words(self._seed, axis.name, space.sites, space.units)
+        return words

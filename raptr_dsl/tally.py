@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
-from raptr_dsl.axes import AXES
+from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.flops import (
     TRAINING,
     FlopReport,
@@ -88,28 +89,28 @@ def _stage_report(plan: Plan, stage: BoundStage) -> FlopReport:
     import numpy as np
 
     block_parts = parts(plan.shape).block
-    spaces = {name: AXES[name].space(plan.shape) for name in stage.axes}
     totals = dict.fromkeys(block_parts, 0)
     for start, stop in _chunks(plan, stage.start, stage.stop, *stage.axes):
-        active = {
-            name: masks.astype(np.int64) if name == "depth" else masks.sum(axis=2)
-            for name in stage.axes
-            for masks in [_masks(plan, name, start, stop)]
-        }
+        active = {name: _active(plan, name, start, stop) for name in stage.axes}
         for part in totals:
             count = np.ones((stop - start, plan.shape.layers), dtype=np.int64)
             for name, units in active.items():
-                per_block = units[:, 0, :] if name == "depth" else units
-                count = count * per_block ** AXES[name].powers.get(part, 0)
+                count = count * units ** AXES[name].powers.get(part, 0)
             totals[part] += int(count.sum())
+    within = {name: AXES[name].space(plan.shape).units for name in stage.axes if name != BLOCKS.name}
     blocks = Fraction(0)
     for part, total in totals.items():
-        scale = Fraction(TRAINING * block_parts[part])
-        for name, space in spaces.items():
-            if name != "depth":
-                scale /= space.units ** AXES[name].powers.get(part, 0)
-        blocks += total * scale
+        units = prod(n ** AXES[name].powers.get(part, 0) for name, n in within.items())
+        blocks += Fraction(TRAINING * block_parts[part] * total, units)
     return exact_report(blocks, head_cost(plan.shape) * stage.steps, full_blocks_cost(plan.shape) * stage.steps)
+
+
+def _active(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.int64]:
+    """int64[steps, layers], or [steps, 1] where an axis is the same in all blocks: active units in each block."""
+    import numpy as np
+
+    masks = _masks(plan, axis, start, stop)
+    return masks[:, 0, :].astype(np.int64) if AXES[axis].units_are_blocks else masks.sum(axis=2)
 
 
 def _masks(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
@@ -123,7 +124,7 @@ def _running(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
     masks = _masks(plan, axis, start, stop)
     if not AXES[axis].per_block:
         return masks
-    return masks & _masks(plan, "depth", start, stop)[:, 0, :, None]
+    return masks & _masks(plan, BLOCKS.name, start, stop)[:, 0, :, None]
 
 
 def _chunks(plan: Plan, start: int, stop: int, *axes: str) -> Iterator[tuple[int, int]]:
