@@ -12,6 +12,7 @@ from typing import Any
 from raptr_dsl.diagnostics import Diagnostic, Edit
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
+from raptr_dsl.syntax.characters import shortened
 from raptr_dsl.syntax.tokens import Token
 
 Parts = list[Any]
@@ -51,9 +52,7 @@ class Builder:
 
     def param(self, parts: Parts) -> ast.Param:
         options = {word.kind: value for word, value in zip(parts[4::2], parts[5::2], strict=True)}
-        return ast.Param(
-            self.statement, self.name(parts[1:]), parts[3], options.get("IN"), options.get("EQUAL")
-        )
+        return ast.Param(self.statement, self.name(parts[1:]), parts[3], options.get("IN"), options.get("EQUAL"))
 
     def let(self, parts: Parts) -> ast.Let:
         return ast.Let(self.statement, self.name(parts[1:]), parts[3])
@@ -241,7 +240,7 @@ def _read_number(written: str, span: Span) -> tuple[Fraction, bool]:
         raise Mistake(
             Diagnostic(
                 "number-not-whole",
-                f"{written} is {float(value)}, which is not a whole number",
+                f"`{written}` is {float(value)}, which is not a whole number",
                 span,
                 help=f"the unit {unit} counts whole things: write more digits, or leave the unit out",
             )
@@ -253,7 +252,7 @@ def _too_large(written: str, span: Span) -> Mistake:
     return Mistake(
         Diagnostic(
             "limit-number",
-            f"{written if len(written) <= 24 else written[:20] + '…'} needs more than {NUMBER_BITS} bits",
+            f"`{shortened(written)}` needs more than {NUMBER_BITS} bits",
             span,
             help=f"numbers are exact and have at most {NUMBER_BITS} bits above and below the fraction bar",
         )

@@ -20,6 +20,11 @@ def plain(text: str) -> str | None:
     return written if written.isascii() else None
 
 
+def shortened(text: str) -> str:
+    """A text as it is quoted in a message."""
+    return text if len(text) <= 24 else text[:20] + "…"
+
+
 def describe(character: str) -> str:
     """`no-break space (U+00A0)`: what it is, for one that may be invisible."""
     name = unicodedata.name(character, "control character").lower()

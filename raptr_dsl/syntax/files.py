@@ -52,9 +52,7 @@ def report_too_large(name: str, diagnostics: Diagnostics) -> None:
 
 def _report_irregular(name: str, mode: int, diagnostics: Diagnostics) -> None:
     if stat.S_ISDIR(mode):
-        inside = (
-            sorted(entry.name for entry in Path(name).glob("*.raptr")) if os.access(name, os.R_OK) else []
-        )
+        inside = sorted(entry.name for entry in Path(name).glob("*.raptr")) if os.access(name, os.R_OK) else []
         diagnostics.add(
             "file-is-directory",
             "this is a directory, not a file",
@@ -62,9 +60,7 @@ def _report_irregular(name: str, mode: int, diagnostics: Diagnostics) -> None:
             help=f"name a file in it, such as {Path(name, inside[0])}" if inside else "name a file",
         )
         return
-    kind = (
-        "device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "pipe" if stat.S_ISFIFO(mode) else "socket"
-    )
+    kind = "device" if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) else "pipe" if stat.S_ISFIFO(mode) else "socket"
     diagnostics.add(
         "file-not-regular",
         f"this is a {kind}, not a file",

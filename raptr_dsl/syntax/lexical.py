@@ -1,17 +1,19 @@
 """Words that are none of the language's → a diagnostic in the user's words."""
 
+import re
 from itertools import pairwise
 
 from raptr_dsl.diagnostics import Diagnostic, Edit
 from raptr_dsl.source import Source, Span
-from raptr_dsl.syntax.characters import describe, plain
+from raptr_dsl.syntax.characters import describe, plain, shortened
 from raptr_dsl.syntax.outline import Piece
 from raptr_dsl.syntax.tokens import Token
 
 _COMPARISONS = {"<": "<=", ">": ">=", "!": "==", "<>": "=="}
+_OTHER_QUOTES = re.compile(r"""(['`])([^'`"\\\n]*)\1""")
+_LINE_END = re.compile(r"[ \t]*\r?\n[ \t]*")
 _SIGNS = {
     "^": "there are no powers; write the product",
-    "\\": "a long statement goes on between { }",
     "&": "several requirements are several statements",
     "@": "leave it out",
     "$": "a parameter is named without a sign",
@@ -32,6 +34,8 @@ def lexical_mistake(source: Source, piece: Piece) -> Diagnostic:
             return _malformed_number(span)
     if not span.text.isascii():
         return _foreign(source, piece)
+    if span.text == "\\":
+        return _continuation(span)
     if span.text[0] in "'`":
         return _other_quotes(span)
     if span.text == "%" and before and before.kind == "NUMBER":
@@ -70,10 +74,9 @@ def _broken_string(span: Span) -> Diagnostic:
 
 
 def _malformed_number(span: Span) -> Diagnostic:
-    shown = span.text if len(span.text) <= 24 else span.text[:20] + "…"
     return Diagnostic(
         "number-malformed",
-        f"`{shown}` is neither a number nor a name",
+        f"`{shortened(span.text)}` is neither a number nor a name",
         span,
         help="numbers are written 12, 0.5, 1_000, 20%, 675k, 1.2e21, with the units k M B T; names begin with a letter",
     )
@@ -85,12 +88,12 @@ def _foreign(source: Source, piece: Piece) -> Diagnostic:
     spans = [span for span in spans if not span.text.isascii()]
     first = spans[0].text
     strange = next(character for character in first if not character.isascii())
-    written = plain(first)
+    written = plain(first) if len(first) < 100 else None
     if strange.isalpha():
         advice = "names are made of A–Z, a–z, 0–9 and _"
         return Diagnostic(
             "name-foreign",
-            f"`{first}` has a letter that no name can have",
+            f"`{shortened(first)}` has a letter that no name can have",
             spans[0],
             label=describe(strange),
             help=f"{advice}: write {written}" if written else advice,
@@ -114,7 +117,7 @@ def _rewritten(source: Source, spans: list[Span]) -> Edit | None:
     """All of the spans in the characters of the language, what stands between them as it is."""
     text, end = "", spans[0].start
     for span in spans:
-        written = plain(span.text)
+        written = plain(span.text) if len(span.text) < 100 else None
         if written is None:
             return None
         text += source.text[end : span.start] + written
@@ -123,19 +126,25 @@ def _rewritten(source: Source, spans: list[Span]) -> Edit | None:
 
 
 def _other_quotes(span: Span) -> Diagnostic:
-    rest = span.source.text[span.start + 1 :].split("\n", 1)[0]
-    content, closing, _ = rest.partition(span.text[0])
-    whole = (
-        Span(span.source, span.start, span.end + len(content) + 1)
-        if closing and len(span.text) == 1
-        else None
-    )
+    quoted = _OTHER_QUOTES.match(span.source.text, span.start)
+    whole = Span(span.source, *quoted.span()) if quoted else span
     return Diagnostic(
         "quotes-other",
         "a text stands in double quotes",
-        whole or span,
-        help=f'write "{content}"' if whole else 'write "…"',
-        fix=Edit(whole, f'"{content}"') if whole and "\\" not in content and '"' not in content else None,
+        whole,
+        help=f'write "{quoted[2]}"' if quoted else 'write "…"',
+        fix=Edit(whole, f'"{quoted[2]}"') if quoted else None,
+    )
+
+
+def _continuation(span: Span) -> Diagnostic:
+    line_end = _LINE_END.match(span.source.text, span.end)
+    return Diagnostic(
+        "character-unknown",
+        "a line does not go on after a backslash",
+        span,
+        help="a long statement goes on between { and }",
+        fix=Edit(Span(span.source, span.start, line_end.end()), "") if line_end else None,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from raptr_dsl.diagnostics import Diagnostic, Edit, Label, did_you_mean
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax.automaton import Unexpected
+from raptr_dsl.syntax.characters import shortened
 from raptr_dsl.syntax.tables import END
 from raptr_dsl.syntax.tokens import Token
 
@@ -47,7 +48,9 @@ _WORDS = {
     "NAME": "a name", "NUMBER": "a number", "STRING": 'a text in "double quotes"', "PATH": "the path of a library",
     "COMPARE": "<=, >= or ==", "HOLE": "`?`",
 }  # fmt: skip
+_LINE_BEFORE = re.compile(r"[ \t]*(?:stage|ramp|run|model|keep|default)\b[^\n#{};]*?([ \t]*\r?\n[ \t]*)\Z")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DASHED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,13 @@ class Place:
         """What stands between the word that fits nothing and the one before it."""
         return Span(self.source, self.span(-1).end, self.span().start)
 
+    def run(self, offset: int = 0) -> Span:
+        """The token at an offset and all that follow it without a blank."""
+        last = offset
+        while self.touches(last):
+            last += 1
+        return self.span(offset).to(self.span(last))
+
     def wants_value(self) -> bool:
         return self.expected >= _VALUE
 
@@ -110,11 +120,15 @@ def syntax_mistake(source: Source, tokens: list[Token], unexpected: Unexpected) 
 def _adrift(place: Place) -> Diagnostic | None:
     if place.kind() != "NAME" or place.kind(1) not in ("EQUAL", "DOT"):
         return None
+    text, start = place.source.text, place.span().start
+    line = text.rfind("\n", 0, start)
+    before = _LINE_BEFORE.match(text, text.rfind("\n", 0, max(line, 0)) + 1, start)
     return Diagnostic(
         "attribute-adrift",
         f"`{place.word}` is an attribute, and its line begins no statement",
         place.span(),
         help="attributes follow their statement on its line, or stand between { and } after it",
+        fix=Edit(Span(place.source, before.start(1), before.end(1)), " ") if before else None,
     )
 
 
@@ -141,9 +155,7 @@ def _unknown_statement(place: Place) -> Diagnostic | None:
 
 
 def _comment(place: Place) -> Diagnostic | None:
-    first = next(
-        (i for i in (-1, 0) if (place.kind(i), place.kind(i + 1)) in _COMMENTS and place.touches(i)), None
-    )
+    first = next((i for i in (-1, 0) if (place.kind(i), place.kind(i + 1)) in _COMMENTS and place.touches(i)), None)
     if first is None:
         return None
     span = place.span(first).to(place.span(first + 1))
@@ -165,9 +177,7 @@ def _keyword_equals(place: Place) -> Diagnostic | None:
         f"the statement `{place.word}` takes no `=`",
         place.span(),
         help=f"write {FORMS[place.word]}",
-        fix=Edit(Span(place.source, place.span(-1).end, next_one.start), " ")
-        if place.kind(1) != END
-        else None,
+        fix=Edit(Span(place.source, place.span(-1).end, next_one.start), " ") if place.kind(1) != END else None,
     )
 
 
@@ -204,9 +214,7 @@ def _equals_and_value_missing(place: Place) -> Diagnostic | None:
     """`stage full depth`, `stage full depth steps=20%`."""
     if place.kind(-1) != "NAME" or not place.expected <= {"EQUAL", "DOT"}:
         return None
-    if place.kind() not in (*_ENDS, "NAME", "COMMA", END) or (
-        place.kind() == "NAME" and "DOT" not in place.expected
-    ):
+    if place.kind() not in (*_ENDS, "NAME", "COMMA", END) or (place.kind() == "NAME" and "DOT" not in place.expected):
         return None
     return _no_value(place, place.index - 1, place.span(-1).end)
 
@@ -229,11 +237,7 @@ def _joined(place: Place) -> Diagnostic | None:
     """Two statements on one line: `steps 1k seed 17`, `stage a steps=20% stage b steps=rest`."""
     if place.kind() == "NAME" and END in place.expected and place.span().text in FORMS:
         second = place.index
-    elif (
-        place.kind(-1) == "NAME"
-        and place.index > 2
-        and place.span(-1).text in FORMS.keys() - {"steps", "tokens"}
-    ):
+    elif place.kind(-1) == "NAME" and place.index > 2 and place.span(-1).text in FORMS.keys() - {"steps", "tokens"}:
         second = place.index - 1
     elif place.kind(-1) == "RBRACE" and place.expected == {END}:
         second = place.index
@@ -241,6 +245,8 @@ def _joined(place: Place) -> Diagnostic | None:
         return None
     if place.at_end or place.kind() in ("EQUAL", "DOT"):
         return None
+    if place.kind(-1) == "RBRACE" and place.kind(1) in ("EQUAL", "DOT"):
+        return None  # an attribute after the block
     span = place.tokens[second].span(place.source)
     return Diagnostic(
         "statement-joined",
@@ -249,6 +255,17 @@ def _joined(place: Place) -> Diagnostic | None:
         related=(Label(place.tokens[0].span(place.source), "which began here"),),
         help="begin a new line, or write ; between them",
         fix=Edit(Span(place.source, place.tokens[second - 1].end, span.start), "\n"),
+    )
+
+
+def _after_block(place: Place) -> Diagnostic | None:
+    if place.kind(-1) != "RBRACE" or place.kind() != "NAME":
+        return None
+    return Diagnostic(
+        "syntax-unexpected",
+        f"`{place.span().text}` stands after the block of its statement",
+        place.span(),
+        help="write it before the { or inside",
     )
 
 
@@ -330,7 +347,7 @@ def _equals_missing(place: Place) -> Diagnostic | None:
         "equals-missing",
         f"no `=` stands between `{key}` and its value",
         place.span(-1).to(place.span()),
-        help=f"write {key}={_shown(place.span())}",
+        help=f"write {key}={_shown(place.run())}",
         fix=Edit(place.gap(), " = " if place.word == "let" else "="),
     )
 
@@ -338,12 +355,13 @@ def _equals_missing(place: Place) -> Diagnostic | None:
 def _comma_extra(place: Place) -> Diagnostic | None:
     if place.kind() != "COMMA" or END not in place.expected:
         return None
+    end = place.span().end
     return Diagnostic(
         "comma-extra",
         "attributes have no commas between them",
         place.span(),
         help="write a space",
-        fix=Edit(place.span(), "" if place.source.text[place.span().end :][:1].isspace() else " "),
+        fix=Edit(place.span(), "" if place.source.text[end : end + 1].isspace() else " "),
     )
 
 
@@ -363,13 +381,14 @@ def _comma_missing(place: Place) -> Diagnostic | None:
 def _name_quoted(place: Place) -> Diagnostic | None:
     if place.kind() != "STRING" or "NAME" not in place.expected or place.wants_value():
         return None
-    name = re.sub(r"\W+", "_", place.span().text[1:-1], flags=re.ASCII)
-    fits = _NAME.fullmatch(name) is not None
+    content = place.span().text[1:-1]
+    name = content if "DASHED" in place.expected else re.sub(r"\W+", "_", content, flags=re.ASCII)
+    fits = (_DASHED if "DASHED" in place.expected else _NAME).fullmatch(name) is not None
     return Diagnostic(
         "name-quoted",
         "a name stands without quotes",
         place.span(),
-        help=f"write {name}" if fits else "names are made of letters, digits and _",
+        help=f"write {name}" if fits else "names are made of A–Z, a–z, 0–9 and _",
         fix=Edit(place.span(), name) if fits else None,
     )
 
@@ -377,12 +396,13 @@ def _name_quoted(place: Place) -> Diagnostic | None:
 def _text_unquoted(place: Place) -> Diagnostic | None:
     if place.index != 1 or place.at_end or "STRING" not in place.expected or place.wants_value():
         return None
-    span = place.span().to(place.tokens[-1].span(place.source))
+    is_text = place.word == "doc"
+    span = place.span().to(place.tokens[-1].span(place.source)) if is_text else place.run()
     return Diagnostic(
         "text-unquoted",
-        "a text stands in double quotes" if place.word == "doc" else "a file is named in double quotes",
+        "a text stands in double quotes" if is_text else "a file is named in double quotes",
         span,
-        help=f"write {FORMS[place.word]}",
+        help=f'write "{_shown(span)}"',
         fix=Edit(span, f'"{span.text}"') if not set(span.text) & set('"\\') else None,
     )
 
@@ -435,6 +455,7 @@ _KNOWN: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _keyword_equals,
     _value_skipped,
     _joined,
+    _after_block,
     _value_missing,
     _equals_and_value_missing,
     _double_equals,
@@ -452,7 +473,7 @@ _KNOWN: tuple[Callable[[Place], Diagnostic | None], ...] = (
 
 
 def _shown(span: Span) -> str:
-    return span.text if len(span.text) <= 24 else span.text[:20] + "…"
+    return shortened(span.text)
 
 
 def _listed(expected: frozenset[str]) -> str:

@@ -12,6 +12,7 @@ from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax.tokens import MISTAKES, NAME_AFTER, Scanner, Token
 
 STATEMENTS = 20_000
+WORDS = 2**20
 NESTING = 64
 
 CLOSES = {"LPAR": ("RPAR", ")"), "LSQB": ("RSQB", "]"), "LBRACE": ("RBRACE", "}")}
@@ -58,11 +59,14 @@ class Outline:
         self._count = 0
         self._last_string = -1  # where an unclosed text began: it may have swallowed a bracket
         self._after_body = False
+        self._stray = False  # one closing bracket too many has been reported in this line
         self._divide()
 
     def _divide(self) -> None:
-        for token in self._scanner.scan(self._text):
+        for number, token in enumerate(self._scanner.scan(self._text)):
             kind = token.kind
+            if number >= WORDS:
+                self._report_words(token)
             if self._after_body and kind not in ("_NL", "SEMICOLON", "RBRACE"):
                 self._report_joined(token)
             if kind not in _STRUCTURE:
@@ -90,7 +94,7 @@ class Outline:
             self._last_string = token.start
 
     def _take_separator(self, token: Token) -> None:
-        self._after_body = False
+        self._after_body = self._stray = False
         if not self._open:
             self._end_statement()
         elif self._open[-1].kind == "LBRACE":
@@ -158,9 +162,7 @@ class Outline:
     def _read_name(self, piece: Piece) -> None:
         """Makes one token of the name after `model` or `use`, whose hyphens and slashes belong to it."""
         pattern = self._scanner.names.get(self._first_word(piece).upper())
-        match = (
-            pattern.match(self._text, piece.tokens[1].start) if pattern and len(piece.tokens) > 1 else None
-        )
+        match = pattern.match(self._text, piece.tokens[1].start) if pattern and len(piece.tokens) > 1 else None
         if match is None:
             return
         kind = NAME_AFTER[self._first_word(piece).upper()]
@@ -217,6 +219,16 @@ class Outline:
             )
             raise Limit
 
+    def _report_words(self, token: Token) -> None:
+        self._diagnostics.add(
+            "limit-words",
+            f"the file has more than {WORDS:,} words",
+            token.span(self._source),
+            label="this is one too many",
+            help="say the same with `repeat` or `ramp`, or in several files",
+        )
+        raise Limit
+
     def _report_mismatch(self, closing: Token, opening: Token) -> None:
         piece = self._piece
         if not (piece.mistakes or piece.reported):
@@ -244,8 +256,9 @@ class Outline:
 
     def _report_stray(self, token: Token) -> None:
         piece = self._piece
-        if piece.mistakes or piece.reported:
+        if piece.mistakes or piece.reported or self._stray:
             return
+        self._stray = True
         span = token.span(self._source)
         self._diagnostics.add(
             "bracket-stray",

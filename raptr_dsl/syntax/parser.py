@@ -46,6 +46,7 @@ class _Parser:
         self._diagnostics = diagnostics
         self._builder = Builder(source)
         self._automaton = Automaton(self._tables, self._builder)
+        self._went_on = False  # lines of attributes after the one reported belong to the same mistake
 
     def statements(self) -> list[ast.Statement]:
         """The statements of the file, those in the body of a `repeat` within it."""
@@ -79,12 +80,17 @@ class _Parser:
                 raise Mistake(self._unclosed(piece, piece.unclosed, start))
             if len(tokens) > NESTING:
                 _check_depth(self._source, tokens)
-            return self._automaton.run(start, tokens)
+            node = self._automaton.run(start, tokens)
+            self._went_on = False
+            return node
         except Unexpected as unexpected:
             diagnostic = syntax_mistake(self._source, tokens, unexpected)
         except Mistake as mistake:
             diagnostic = mistake.diagnostic
-        self._diagnostics.extend([diagnostic])
+        if not (self._went_on and len(tokens) > 1 and tokens[1].kind in ("EQUAL", "DOT")):
+            self._diagnostics.extend([diagnostic])
+            goes_on = self._source.text[tokens[-1].start] == "\\"
+            self._went_on = diagnostic.code == "attribute-adrift" or goes_on
         return None
 
     def _unclosed(self, piece: Piece, bracket: Token, start: str) -> Diagnostic:
@@ -99,14 +105,16 @@ class _Parser:
             pass
         while tokens[last - 1].kind == "_NL":
             last -= 1
-        before, closing = tokens[last - 1].span(self._source), CLOSES[bracket.kind][1]
+        closing = CLOSES[bracket.kind][1]
+        first = last - 1
+        while tokens[first - 1] is not bracket and first and tokens[first - 1].end == tokens[first].start:
+            first -= 1
+        before = tokens[first].span(self._source).to(tokens[last - 1].span(self._source))
         return Diagnostic(
             "bracket-unclosed",
             f"`{self._source.text[bracket.start]}` is never closed",
             bracket.span(self._source),
-            help=f"write {closing} after {before.text}"
-            if before.start > bracket.start
-            else f"write {closing}",
+            help=f"write {closing} after {before.text}" if before.start > bracket.start else f"write {closing}",
             fix=Edit(Span(self._source, before.end, before.end), closing),
         )
 
@@ -120,9 +128,7 @@ def _check_depth(source: Source, tokens: list[Token]) -> None:
 
     The tree is not there yet: a chain of n operators is as deep as n brackets, and a bracket adds to its chain.
     """
-    levels = [
-        [0, 0, 0]
-    ]  # of each open bracket: the operators of this value, its deepest bracket, its deepest value
+    levels = [[0, 0, 0]]  # of each open bracket: the operators of this value, its deepest bracket, its deepest value
     for token in tokens:
         level = levels[-1]
         kind = token.kind

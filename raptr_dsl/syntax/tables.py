@@ -86,10 +86,7 @@ def make_tables(grammar: str) -> Tables:
     keywords = {name: word for name, word in keywords.items() if word == name.lower()}
     return Tables(
         rows=[
-            {
-                symbol: states[target] if action is Shift else ~rules[target]
-                for symbol, (action, target) in row.items()
-            }
+            {symbol: states[target] if action is Shift else ~rules[target] for symbol, (action, target) in row.items()}
             for row in table.states.values()
         ],
         rules=[

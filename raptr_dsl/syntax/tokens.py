@@ -13,9 +13,9 @@ from raptr_dsl.syntax.tables import Tables
 # Tried in this order where no pattern of the grammar fits.
 MISTAKES = {
     # A text that goes on over line ends: the quote that closes it ends a line, and no statement begins between.
-    "BROKEN_STRING": r'"[^"\\\n]*(?:\\.[^"\\\n]*)*(?:\n(?![ \t]*(?:WORDS)[ \t])[^"\n]*){1,20}"(?=[ \t\r]*(?:[\n;#]|\Z))',
+    "BROKEN_STRING": r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+(?:\n(?![ \t]*(?:WORDS)[ \t])[^"\n]*){1,20}"(?=[ \t\r]*(?:[\n;#]|\Z))',
     "UNCLOSED_STRING": r'"[^\r\n]*',
-    "MALFORMED_NUMBER": r"[0-9](?:[eE][+-]|[A-Za-z0-9_]|\.(?=[A-Za-z0-9_]))*(?!\w)",
+    "MALFORMED_NUMBER": r"[0-9](?:[eE][+-]|[A-Za-z0-9_]+|\.(?=[A-Za-z0-9_]))*+(?!\w)",
     "FOREIGN_WORD": r"\w+",
     "FOREIGN_SIGN": r"[<>!&|^@$~%\\`']+|[^\w\s]|\s",
 }
@@ -46,6 +46,9 @@ class Scanner:
         blanks = "|".join(terminals.pop(name) for name in tables.ignored)
         self.names = {kind: re.compile(terminals.pop(name)) for kind, name in NAME_AFTER.items()}
         words = "|".join(tables.statement_words)
+        line_end, semicolon = terminals["_NL"], terminals["SEMICOLON"]  # in a row they are one token
+        terminals["_NL"] += f"(?:{blanks}|{line_end})*+"
+        terminals["SEMICOLON"] += f"(?:{blanks}|{line_end}|{semicolon})*+"
         kinds = dict(sorted(terminals.items(), key=lambda item: -len(item[1])))  # ".." before "."
         kinds |= {name: pattern.replace("WORDS", words) for name, pattern in MISTAKES.items()}
         choice = "|".join(f"(?P<{name}>{pattern})" for name, pattern in kinds.items())
