@@ -169,8 +169,8 @@ class _Block:
                 columns[min(max(index - offset - first, 0), len(columns) - 1)] for index in (span.start, span.end)
             )
             mark = ("^" if primary else "─") * max(end - start, 1)
-            below = self._paint(f"{mark}  {_clean(label)}".rstrip(), self._diagnostic.severity if primary else "gutter")
-            yield f"{self._bar()} {' ' * start}{below}"
+            style = self._diagnostic.severity if primary else "gutter"
+            yield f"{self._bar()} {' ' * start}{self._paint(f'{mark}  {_clean(label)}'.rstrip(), style)}"
 
     def _bar(self, sign: str = "│") -> str:
         return f"{self._gutter} {self._paint(sign, 'gutter')}"
@@ -180,8 +180,10 @@ class _Block:
 
 
 def _cut(text: str, anchor: int, room: int) -> tuple[str, list[int], int]:
-    """A line as it is shown in `room` columns, `anchor` in view; the columns at which the characters from the third
-    value on begin, and after the last the column where the text ends."""
+    """A line as it is shown in `room` columns with the character `anchor` in view.
+
+    Also: the columns at which the characters begin that are shown, and at which the last ends; the first of them.
+    """
     first = 0
     if len(text) > room or sum(map(_cells, text)) > room:
         first = max(0, min(anchor - room // 3, len(text) - room + 2))

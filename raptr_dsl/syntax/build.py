@@ -245,7 +245,8 @@ def _read_number(written: str, span: Span) -> tuple[Fraction, bool]:
                 help=f"the unit {unit} counts whole things: write more digits, or leave the unit out",
             )
         )
-    return value, value.denominator == 1 and (whole_unit or not unit and (not decimals or bool(exponent)))
+    is_count = whole_unit or (not unit and (not decimals or bool(exponent)))
+    return value, is_count and value.denominator == 1
 
 
 def _too_large(written: str, span: Span) -> Mistake:

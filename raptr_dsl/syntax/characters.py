@@ -3,11 +3,11 @@
 import unicodedata
 
 _LOOKALIKES = {
-    **dict.fromkeys("“”„‟«»‘’‚‛", '"'),
-    **dict.fromkeys("−–—‐‑‒―", "-"),
-    **dict.fromkeys("×∗⋅·∙", "*"),
-    **dict.fromkeys("÷∕⁄", "/"),
-    **dict.fromkeys("…‥", ".."),
+    **dict.fromkeys("\u201c\u201d\u201e\u201f\u2018\u2019\u201a\u201b«»", '"'),  # curled and angled quotes
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-"),  # hyphens, dashes, the minus sign
+    **dict.fromkeys("×·\u2217\u2219\u22c5", "*"),  # signs of multiplication
+    **dict.fromkeys("÷\u2044\u2215", "/"),  # signs of division
+    **dict.fromkeys("\u2025\u2026", ".."),  # leaders
     "≤": "<=",
     "≥": ">=",
     "ß": "ss",

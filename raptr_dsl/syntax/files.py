@@ -13,7 +13,7 @@ FILE_BYTES = 4 * 2**20
 def load_source(path: str | os.PathLike[str], diagnostics: Diagnostics) -> Source | None:
     """The text of a file, named by its path; None, and a diagnostic, if it cannot be had.
 
-    It has to be a regular file (a device or a pipe may never end), UTF-8, and at most 4 MiB. A byte order mark is left out.
+    It has to be a regular file (a device or a pipe may never end), UTF-8, at most 4 MiB. A byte order mark is dropped.
     """
     name = os.fspath(path)
     try:

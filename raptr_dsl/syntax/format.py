@@ -1,4 +1,4 @@
-"""Syntax tree → text, in the one canonical layout. The inverse of `parse`, up to spans; comments are not in the tree."""
+"""Syntax tree → text in the one canonical layout: the inverse of `parse`, up to spans and comments."""
 
 from collections.abc import Iterator
 from fractions import Fraction

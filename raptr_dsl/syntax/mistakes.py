@@ -38,7 +38,8 @@ _OTHER_WORDS = {
 }  # fmt: skip
 _SIGNS = {
     "EQUAL": "=", "COLON": ":", "COMMA": ",", "DOTS": "..", "DOT": ".", "PLUS": "+", "MINUS": "-", "STAR": "*",
-    "SLASH": "/", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}", "IN": "in", "AS": "as",
+    "SLASH": "/", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}",
+    "IN": "in", "AS": "as",
 }  # fmt: skip
 _VALUE = {"NUMBER", "NAME", "LPAR"}  # where all of these may stand, a value may
 _VALUE_STARTS = {"NUMBER", "NAME", "STRING", "LPAR", "LSQB", "MINUS", "HOLE"}

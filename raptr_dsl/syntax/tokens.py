@@ -13,7 +13,8 @@ from raptr_dsl.syntax.tables import Tables
 # Tried in this order where no pattern of the grammar fits.
 MISTAKES = {
     # A text that goes on over line ends: the quote that closes it ends a line, and no statement begins between.
-    "BROKEN_STRING": r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+(?:\n(?![ \t]*(?:WORDS)[ \t])[^"\n]*){1,20}"(?=[ \t\r]*(?:[\n;#]|\Z))',
+    "BROKEN_STRING": r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+(?:\n(?![ \t]*(?:WORDS)[ \t])[^"\n]*){1,20}"'
+    r"(?=[ \t\r]*(?:[\n;#]|\Z))",
     "UNCLOSED_STRING": r'"[^\r\n]*',
     "MALFORMED_NUMBER": r"[0-9](?:[eE][+-]|[A-Za-z0-9_]+|\.(?=[A-Za-z0-9_]))*+(?!\w)",
     "FOREIGN_WORD": r"\w+",
