@@ -129,6 +129,7 @@ def _compile(source: Source, options: Options, diagnostics: Diagnostics, complet
     file = parse(source, diagnostics)
     schedule, origins = lower(file, diagnostics, params=options.params)
     shape = _shape(options, schedule, diagnostics, complete)
+    seed = _seed(options, schedule, diagnostics)
     if schedule is None or diagnostics.has_errors:
         return ended(schedule)
     schedule = _with_budget(schedule, options, diagnostics)
@@ -138,7 +139,6 @@ def _compile(source: Source, options: Options, diagnostics: Diagnostics, complet
     bound = bind(schedule, shape, origins, diagnostics, options.steps)
     if bound is None or diagnostics.has_errors:
         return ended(schedule)
-    seed = options.seed if options.seed is not None else schedule.seed or 0
     plan = make_plan(bound, name=Path(source.name).stem, seed=seed)
     proven = verify(bound, plan, origins, diagnostics)
     if diagnostics.has_errors:
@@ -165,6 +165,20 @@ def _shape(options: Options, schedule: Schedule | None, diagnostics: Diagnostics
             help="give --model, or write `model bert-base` in the file",
         )
     return None
+
+
+def _seed(options: Options, schedule: Schedule | None, diagnostics: Diagnostics) -> int:
+    """The seed of the masks: the caller's, the file's, or 0."""
+    if options.seed is None:
+        return (schedule.seed if schedule else None) or 0
+    if not 0 <= options.seed < 2**64:
+        diagnostics.add(
+            "bad-seed",
+            f"the seed {options.seed} is not between 0 and 2^64 − 1",
+            help="choose another seed",
+            subject="--seed",
+        )
+    return options.seed
 
 
 def _with_budget(schedule: Schedule, options: Options, diagnostics: Diagnostics) -> Schedule:

@@ -140,10 +140,7 @@ class Sizer:
         ends = (min(border.value for border in borders), max(border.value for border in borders))
         return Sized(borders) if all([self._in_range(end) for end in dict.fromkeys(ends)]) else None
 
-    def _probability(self, size: Probability) -> Sized | None:
-        if any(not 0 <= end <= 1 for end in (size.start, size.stop or 0)):
-            self._refuse("bad-probability", f"{self.origin.text} is not between 0 and 1", "write a share such as 80%")
-            return None
+    def _probability(self, size: Probability) -> Sized:
         if size.curve is None or size.stop is None:
             return Sized((Border(offset=0, value=size.start),), "probability")
         levels = staircase(size.curve, size.start * FINENESS, size.stop * FINENESS, self.steps, self.every, "nearest")
