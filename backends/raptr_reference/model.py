@@ -58,9 +58,7 @@ def loss_and_gradients(
     return loss, gradients
 
 
-def block(
-    y: Array, values: Values, heads: Array, width: Array, shape: ModelShape
-) -> tuple[Array, tuple[Any, ...]]:
+def block(y: Array, values: Values, heads: Array, width: Array, shape: ModelShape) -> tuple[Array, tuple[Any, ...]]:
     """What a block adds to y[B, T, D]: its attention's update, and its feed-forward part's on top of that."""
     normed, norm1 = layer_norm(y, _of(values, "attention_norm"))
     attended, saved1 = attention(normed, _of(values, "attention"), heads, shape)

@@ -30,9 +30,7 @@ def attach(backend: Backend, model: nn.Module, plan: Plan, optimizer: Optimizer 
         raise foreign(model)
     require_same_shape(plan, model.shape)
     if model.is_attached:
-        raise fail(
-            "attach-twice", "the model is attached to a plan already", help="call runner.detach() first"
-        )
+        raise fail("attach-twice", "the model is attached to a plan already", help="call runner.detach() first")
     runner = Runner(plan, TransformerSites(model))
     if optimizer is None:
         return runner

@@ -52,9 +52,7 @@ def examine(optimizer: Optimizer, group: dict[str, Any]) -> Facts:
     device = group["params"][0].device
 
     def make(parameters: list[nn.Parameter], **changes: float) -> Optimizer:
-        return type(optimizer)(
-            parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}}
-        )
+        return type(optimizer)(parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}})
 
     try:
         return Facts(

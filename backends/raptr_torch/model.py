@@ -117,9 +117,7 @@ class Attention(nn.Module):
         )
         meter.attention(query, key)
         meter.units["heads"] += units.count
-        mixed = F.scaled_dot_product_attention(
-            query, key, value, is_causal=self.causal, enable_gqa=self.group > 1
-        )
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=self.causal, enable_gqa=self.group > 1)
         return self.output(mixed.transpose(1, 2).flatten(2), units, meter)
 
 

@@ -52,7 +52,6 @@ class OptimizerBinding:
         self._plan = plan
         self._step: Step | None = None
         self._updates_left: float = 0
-        self._index: int | None = None
         facts = self._examine()
         self._primes = all(fact.primes for fact in facts)
         self._shares_zeros = all(fact.spares_gradients for fact in facts)
@@ -80,9 +79,9 @@ class OptimizerBinding:
     def expect(self, step: Step | None) -> None:
         """The next update belongs to that step; None: any number of updates of everything."""
         self._step, self._updates_left = step, 1 if step else math.inf
-        self._index = step.index if step else None
 
     def expect_nothing(self) -> None:
+        """The step failed: no update belongs to it."""
         self._step, self._updates_left = None, 0
 
     def _examine(self) -> list[Facts]:
@@ -119,11 +118,7 @@ class OptimizerBinding:
     def _before(self, *_: object) -> None:
         self._after()  # an update that raised has left its traces
         if not self._updates_left:
-            told = (
-                "outside a step of the plan"
-                if self._index is None
-                else f"a second time for step {self._index}"
-            )
+            told = "outside a step of the plan" if self._step is None else f"a second time for step {self._step.index}"
             raise fail(
                 "optimizer-extra-update",
                 f"the optimizer stepped {told}",

@@ -160,9 +160,7 @@ class Runner:
 
     def _require_attached(self) -> None:
         if not self._attached:
-            raise fail(
-                "attach-detached", "this runner was detached from its model", help="attach the plan again"
-            )
+            raise fail("attach-detached", "this runner was detached from its model", help="attach the plan again")
 
 
 def _watch_optimizers(runner: Runner) -> RemovableHandle:

@@ -51,8 +51,7 @@ class TransformerSites:
         self.model = model
         tensors = dict(model.named_parameters())
         self.parts: Mapping[nn.Parameter, Part] = {
-            tensors[entry.name]: Part(entry.name, entry.block, entry.axis)
-            for entry in parameters(model.shape)
+            tensors[entry.name]: Part(entry.name, entry.block, entry.axis) for entry in parameters(model.shape)
         }
 
     def run(self, step: Step | None) -> Meter:

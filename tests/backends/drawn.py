@@ -138,13 +138,9 @@ def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
         if not draw(st.booleans()):
             continue
         space = AXES[axis].space(shape)
-        on = draw(
-            st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units)
-        )
+        on = draw(st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units))
         seed = draw(st.integers(0, 3))
-        scale = (
-            1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
-        )
+        scale = 1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
         if seed == 3:
             scale = np.broadcast_to(np.asarray(scale)[:, :1], (space.sites, space.units))
         result[axis] = mask(shape, axis, np.reshape(on, (space.sites, space.units)), scale)
