@@ -14,7 +14,7 @@ from raptr_dsl.compiler.evaluate import count_of, evaluate, not_yet, word_of
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.compiler.sizes import curve_ends, is_curve
 from raptr_dsl.compiler.units import named_list
-from raptr_dsl.ir.schedule import Drawn, Exactly, Probability, Profile, Size
+from raptr_dsl.ir.schedule import Exactly, Probability, Profile, Size
 from raptr_dsl.laws import LAWS, Law
 from raptr_dsl.scales import SCALES
 from raptr_dsl.syntax import ast
@@ -77,7 +77,7 @@ def _profile_without_effect(law: Law, size: Size) -> str:
 
 def _every(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     if isinstance(node, ast.Name) and scope.find(node.text) is None:
-        return FAILED if word_of(node, scope, ("stage",), "every=") is None else None
+        return FAILED if word_of(node, scope, ("stage", "a number of steps"), "every=") is None else None
     steps = count_of(node, scope, "every=", least=1)
     return FAILED if steps is None else steps
 
@@ -125,16 +125,3 @@ ATTRIBUTES: dict[str, Attribute] = {
         _unfinished("rewarm=, a learning-rate factor at a stage's start,"),
     )
 }
-
-
-def cannot_combine(law: Law, size: Size) -> str:
-    """Why a law cannot draw a size, whatever the model; "" where it can (rule 6)."""
-    if not law.exact:
-        return ""
-    if isinstance(size, Probability):
-        return f"a probability has no exact size, and sample={law.law} draws exactly that many"
-    if isinstance(size, Exactly | Drawn):
-        amounts = size.amounts if isinstance(size, Drawn) else (size.amount,)
-        if any(not amount.value for amount in amounts):
-            return "a stage cannot run without any unit of an axis"
-    return ""

@@ -20,9 +20,7 @@ from raptr_dsl.syntax import ast
 Made = TypeVar("Made", bound=Frozen)
 
 
-def make(
-    node: ast.Value, registry: Mapping[str, type[Made]], tag: str, scope: Scope, what: str
-) -> Made | None:
+def make(node: ast.Value, registry: Mapping[str, type[Made]], tag: str, scope: Scope, what: str) -> Made | None:
     """The object that a name or a call speaks of, or None with the mistake recorded.
 
     Args:
@@ -36,9 +34,7 @@ def make(
     return construct(registry[word], tag, node.args if isinstance(node, ast.Call) else (), node, scope)
 
 
-def construct(
-    cls: type[Made], tag: str, args: Sequence[ast.Argument], node: ast.Value, scope: Scope
-) -> Made | None:
+def construct(cls: type[Made], tag: str, args: Sequence[ast.Argument], node: ast.Value, scope: Scope) -> Made | None:
     """An object of `cls` with these arguments, by position in the order of its fields or by name."""
     fields = tuple(name for name in cls.model_fields if name != tag)
     if not args and not any(cls.model_fields[name].is_required() for name in fields):
@@ -53,7 +49,7 @@ def construct(
             "missing-argument",
             f"`{word}` lacks {' and '.join(f'{name}=' for name in missing)}",
             node.span,
-            help=f"write {word}({', '.join(f'{name}=…' for name in fields)})",
+            help=f"add {', '.join(f'{name}=…' for name in missing)} in parentheses",
         )
         return None
     values = {name: _convert(cls, name, argument.value, scope) for name, argument in given.items()}
@@ -65,11 +61,7 @@ def construct(
         for problem in error.errors():
             blamed = given.get(str(problem["loc"][0])) if problem["loc"] else None
             message = problem["msg"].removeprefix("Value error, ")
-            scope.diagnostics.add(
-                "bad-value",
-                f"{problem['loc'][0]}= of `{word}`: {message}" if blamed else f"`{word}`: {message}",
-                (blamed or node).span,
-            )
+            scope.diagnostics.add("bad-value", f"`{word}`: {message}", (blamed or node).span)
         return None
 
 

@@ -66,9 +66,7 @@ def _read(attribute: ast.Attribute, scope: Scope) -> Spec | None:
     if value < 0 or not (value or quantity.parametric):
         scope.diagnostics.add(
             "bad-duration",
-            f"{unit}={node.span.text} is less than no time"
-            if value < 0
-            else f"{unit}={node.span.text} is no time",
+            f"{unit}={node.span.text} is less than no time" if value < 0 else f"{unit}={node.span.text} is no time",
             attribute.span,
             related=chain,
             help="leave the statement out, or give it time: steps=10%",

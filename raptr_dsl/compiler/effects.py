@@ -47,9 +47,7 @@ def refuse_for_full_axes(given: Given, thinned: list[str], scope: Scope) -> None
         )
 
 
-def refuse_without_effect(
-    given: Given, rules: Mapping[str, AxisRule], settings: Settings, scope: Scope
-) -> None:
+def refuse_without_effect(given: Given, rules: Mapping[str, AxisRule], settings: Settings, scope: Scope) -> None:
     """Rule 8, of attributes that the law or the size leaves nothing to say, or that others override."""
     for (axis, name), attribute in given.own.items():
         rule = rules.get(axis)

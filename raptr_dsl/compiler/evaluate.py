@@ -59,11 +59,11 @@ def count_of(node: ast.Value, scope: Scope, what: str, least: int = 0, most: int
     if value.denominator == 1 and value >= least and (most is None or value <= most):
         return value.numerator
     if value.denominator != 1:
-        fact = f"{what} is a whole number, and {node.span.text} is not"
+        fact = f"{what} is a whole number, and {shown(node, quantity)} is not"
     elif most is None:
-        fact = f"{what} is at least {least}, and {node.span.text} is less"
+        fact = f"{what} is at least {least}, and {shown(node, quantity)} is less"
     else:
-        fact = f"{what} is between {least} and {most}, and {node.span.text} is not"
+        fact = f"{what} is between {least:,} and {most:,}, and {shown(node, quantity)} is not"
     scope.diagnostics.add("bad-number", fact, node.span, related=scope.chain(quantity))
     return None
 
@@ -84,7 +84,7 @@ def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) ->
             word = definition.meaning
         if word in legal:
             return word
-        unknown_word(scope, node.span, word, legal, what)
+        unknown_word(scope, node.span, word, legal, f"{what} cannot be `{word}`")
         return None
     if isinstance(node, ast.Hole):
         not_yet(scope, node.span, f"`?` for {what}")
@@ -97,19 +97,26 @@ def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) ->
             help=f"write {node.name.text}",
         )
         return None
-    unknown_word(scope, node.span, node.span.text, legal, what)
+    unknown_word(scope, node.span, node.span.text, legal, f"{what} cannot be {node.span.text}")
     return None
 
 
-def unknown_word(scope: Scope, span: Span, word: str, legal: Collection[str], what: str) -> None:
-    """Records that a word is none of those legal in its place."""
+def unknown_word(scope: Scope, span: Span, word: str, legal: Collection[str], fact: str) -> None:
+    """Records that a word is none of those legal in its place; `fact` says so."""
     nearest = did_you_mean(word, legal)
     scope.diagnostics.add(
         "unknown-word",
-        f"{what} cannot be `{word}`",
+        fact,
         span,
         help=(f"did you mean `{nearest}`? " if nearest else "") + "legal here: " + ", ".join(legal),
     )
+
+
+def shown(node: ast.Value, quantity: Quantity) -> str:
+    """A number as written, with its value where that is not plain to see: `start = 7/6`."""
+    parts = (node.left, node.right) if isinstance(node, ast.Binary) else (node,)
+    is_plain = all(isinstance(part.operand if isinstance(part, ast.Unary) else part, ast.Number) for part in parts)
+    return node.span.text if is_plain else f"{node.span.text} = {quantity.value}"
 
 
 def not_yet(scope: Scope, span: Span, feature: str) -> None:

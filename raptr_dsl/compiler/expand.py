@@ -78,18 +78,12 @@ class _Expander:
             spec = part.spec
             if isinstance(part, Group) and not part.is_level:
                 for number in range(part.times):
-                    self._parts(
-                        part.parts, length, left, _linked(part, number, link), optional, rest_optional
-                    )
+                    self._parts(part.parts, length, left, _linked(part, number, link), optional, rest_optional)
                 continue
             # Without a duration of its own a level is still checked for what it says of itself.
             taken = WHOLE_RUN if spec is None else length_of(spec, length, left)
             is_optional = (
-                optional
-                if spec is None
-                else rest_optional
-                if spec.unit == "rest"
-                else optional or spec.parametric
+                optional if spec is None else rest_optional if spec.unit == "rest" else optional or spec.parametric
             )
             if isinstance(part, Group):
                 self._group(part, taken, link, is_optional)

@@ -26,9 +26,7 @@ class Horizon(NamedTuple):
         return length.share * self.steps + length.steps + tokens
 
 
-def check_levels(
-    levels: Sequence[Level], diagnostics: Diagnostics, steps: int, step_tokens: int | None = None
-) -> bool:
+def check_levels(levels: Sequence[Level], diagnostics: Diagnostics, steps: int, step_tokens: int | None = None) -> bool:
     """Whether all levels are filled in a run of `steps` steps; if not, why is recorded."""
     horizon = Horizon(Fraction(steps), step_tokens)
     good = True
@@ -137,8 +135,7 @@ class _Report:
         others = [summand for summand in self.summands if summand.spec is not rest]
         self.diagnostics.add(
             "stages-overrun",
-            "nothing is left for steps=rest: "
-            f"the other stages add up to {self._text(self.total)} of {self._whole()}",
+            f"nothing is left for steps=rest: the other stages add up to {self._text(self.total)} of {self._whole()}",
             rest.attribute.span,
             label="nothing left",
             related=(*self._labels(others), *self.run),
@@ -161,9 +158,7 @@ class _Report:
         room = self._room(number)
         if room is None or room <= 0 or times > 1:
             return (
-                "shorten the stages before this one"
-                if room is not None and room <= 0
-                else "write steps=rest here",
+                "shorten the stages before this one" if room is not None and room <= 0 else "write steps=rest here",
                 None,
             )
         value = share_text(room) if spec.unit == "share" else str(room)
@@ -201,11 +196,7 @@ class _Report:
             return share_text(abs(self.total.share - 1))
         steps = self._steps()
         if steps is None or (self.total.tokens and not self.horizon):
-            return (
-                "something"
-                if self.total.share < 1
-                else self._text(self.total._replace(share=self.total.share - 1))
-            )
+            return "something" if self.total.share < 1 else self._text(self.total._replace(share=self.total.share - 1))
         return plural(abs(self._in_steps(self.total, steps) - steps), "step")
 
     def _in_steps(self, total: Total, steps: Fraction) -> Fraction:
@@ -227,9 +218,7 @@ class _Report:
         timed = [summand for summand in summands if summand.spec.unit != "rest"]
         if len(timed) <= MAX_LABELS:
             return [Label(summand.spec.attribute.span, f"{self._taken([summand])} here") for summand in timed]
-        return [
-            Label(timed[0].spec.attribute.span, f"{len(timed)} stages from here on take {self._taken(timed)}")
-        ]
+        return [Label(timed[0].spec.attribute.span, f"{len(timed)} stages from here on take {self._taken(timed)}")]
 
     def _taken(self, summands: Sequence[Summand]) -> str:
         total = add_up(summands, self.diagnostics)

@@ -104,9 +104,7 @@ def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> N
     nearest = did_you_mean(name, legal)
     diagnostics.add(
         "unknown-attribute",
-        f"`{kind.word}` has no axis or attribute `{name}`"
-        if kind.sizes
-        else f"`{kind.word}` takes no `{name}=`",
+        f"`{kind.word}` has no axis or attribute `{name}`" if kind.sizes else f"`{kind.word}` takes no `{name}=`",
         attribute.name.span,
         help=f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal),
         fix=Edit(attribute.name.span, nearest) if nearest else None,

@@ -3,18 +3,15 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from raptr_dsl.compiler.arguments import arguments_of
 from raptr_dsl.compiler.expand import expand
 from raptr_dsl.compiler.origins import Origins
-from raptr_dsl.compiler.params import Argument
 from raptr_dsl.compiler.resolve import Loader, resolve
-from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.compiler.statements import Header, Walk
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.schedule import PARTIAL, Drawn, Exactly, Probability, Schedule, Size, Stage
-from raptr_dsl.source import Source
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.files import load_source
-from raptr_dsl.syntax.parser import parse
 
 NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
@@ -42,11 +39,9 @@ def lower(
     unit = resolve(file, lossy, loader, diagnostics)
     header = Header(origins)
     walk = Walk(unit, diagnostics, header)
-    parts = walk.file(_arguments(params, diagnostics))
+    parts = walk.file(arguments_of(params, diagnostics))
     stages = expand(parts, origins, diagnostics, lossy)
-    if header.partial or not stages or diagnostics.has_errors:
-        pass
-    else:
+    if not (header.partial or diagnostics.has_errors):
         _check_end(stages, origins, diagnostics)
     if diagnostics.has_errors:
         return None, origins
@@ -62,40 +57,20 @@ def lower(
     return schedule, origins
 
 
-def _arguments(params: Mapping[str, str], diagnostics: Diagnostics) -> dict[str, Argument]:
-    """The values that the caller gives, each read as an expression of its own."""
-    arguments: dict[str, Argument] = {}
-    for name, text in params.items():
-        problems = Diagnostics()
-        file = parse(Source(f"--param {name}", f"let {name} = {text}"), problems)
-        diagnostics.extend(problems)
-        match file.statements:
-            case (ast.Let(value=value),):
-                arguments[name] = Argument(name, value, Scope(diagnostics), value.span)
-            case _ if not problems.has_errors:
-                diagnostics.add(
-                    "param-type",
-                    f"{text!r} is no single value",
-                    subject=f"--param {name}",
-                    help="write one value",
-                )
-    return arguments
-
-
 def _check_end(stages: list[Stage], origins: Origins, diagnostics: Diagnostics) -> None:
     """Rule 14, as far as it does not depend on a model: the last step is full on every axis."""
     last = len(stages) - 1
     if stages[last].optional:  # it may be dropped
         return
-    for axis, rule in stages[last].axes.items():
-        if _is_surely_thinned(rule.size):
-            diagnostics.add(
-                "not-full-at-end",
-                f"the run ends with {axis} thinned: the last step is not the full network",
-                origins.span(("stages", last, "axes", axis, "size")),
-                related=origins.at(("stages", last)).chain,
-                help="end with a stage at full size, or write `allow partial`",
-            )
+    thinned = [axis for axis, rule in stages[last].axes.items() if _is_surely_thinned(rule.size)]
+    if thinned:
+        diagnostics.add(
+            "not-full-at-end",
+            f"the run ends with {' and '.join(thinned)} thinned: the last step is not the full network",
+            origins.span(("stages", last, "axes", thinned[0], "size")),
+            related=origins.at(("stages", last)).chain,
+            help="end with a stage at full size, or write `allow partial`",
+        )
 
 
 def _is_surely_thinned(size: Size) -> bool:

@@ -1,10 +1,12 @@
 """`param`: a typed value within its bounds: from `--param`, from the arguments of a `run`, or its default."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from raptr_dsl.compiler.evaluate import evaluate, unknown_word
+from raptr_dsl.compiler.evaluate import shown
 from raptr_dsl.compiler.scope import Meaning, Quantity, Scope
+from raptr_dsl.compiler.types import Read, type_of
 from raptr_dsl.diagnostics import Label, did_you_mean
 from raptr_dsl.source import Span
 from raptr_dsl.syntax import ast
@@ -20,121 +22,52 @@ class Argument:
     span: Span
 
 
-def bind_param(statement: ast.Param, argument: Argument | None, scope: Scope) -> None:
-    """Defines a parameter's name; with no value if it has none, or with one that is wrong."""
-    read = _type_of(statement, scope)
+class Bounds(NamedTuple):
+    low: Quantity
+    high: Quantity
+    span: Span
+
+
+def bind_param(statement: ast.Param, argument: Argument | None, is_complete: bool, scope: Scope) -> None:
+    """Defines a parameter's name; without a value if it has none, or one that is wrong.
+
+    Args:
+        is_complete: whether all arguments were understood, so that one that is missing was not given.
+    """
+    read = type_of(statement, scope)
     if read is None:
         scope.define(statement.name, None)
         return
-    bounds = _bounds_of(statement, read, scope)
+    bounds = _bounds(statement, read, scope)
     meaning: Meaning = None
     if statement.default is not None:
-        meaning = read(statement.default, scope)
-        meaning = _checked(meaning, statement.default, bounds, statement, scope)
+        meaning = _within(read(statement.default, scope), statement.default, bounds, statement, scope)
     if argument is not None:
-        meaning = read(argument.value, argument.scope)
-        meaning = _checked(meaning, argument.value, bounds, statement, scope)
-    elif statement.default is None:
-        scope.diagnostics.add(
-            "param-without-value",
-            f"the parameter `{statement.name.text}` has no value",
-            statement.span,
-            related=() if scope.link is None else (scope.link.label,),
-            help=f"give it one, as in {_example(statement, scope)}, or a default: = …",
-        )
+        meaning = _within(read(argument.value, argument.scope), argument.value, bounds, statement, scope)
+    elif statement.default is None and is_complete:
+        _report_missing(statement, scope)
     if isinstance(meaning, Quantity):
         meaning = meaning._replace(parametric=True)
     scope.define(statement.name, meaning)
 
 
-def check_names(
-    given: Mapping[str, Argument], statements: Sequence[ast.Statement], title: str, scope: Scope
-) -> None:
-    """Records arguments for which there is no parameter."""
+def check_names(given: Mapping[str, Argument], statements: Sequence[ast.Statement], title: str, scope: Scope) -> bool:
+    """Whether there is a parameter for each argument; those for which there is none are recorded."""
     names = [statement.name.text for statement in statements if isinstance(statement, ast.Param)]
-    for argument in given.values():
-        if argument.name in names:
-            continue
+    unknown = [argument for argument in given.values() if argument.name not in names]
+    for argument in unknown:
         nearest = did_you_mean(argument.name, names)
+        known = f"it has {', '.join(names)}" if names else "it has no parameters"
         scope.diagnostics.add(
             "unknown-param",
             f"{title} has no parameter `{argument.name}`",
             argument.span,
-            help=f"did you mean `{nearest}`?"
-            if nearest
-            else f"it has {', '.join(names)}"
-            if names
-            else "it has no parameters",
+            help=f"did you mean `{nearest}`?" if nearest else known,
         )
+    return not unknown
 
 
-Read = Callable[[ast.Value, Scope], Meaning]
-
-
-def _number(node: ast.Value, scope: Scope, is_count: bool | None) -> Quantity | None:
-    quantity = evaluate(node, scope)
-    if quantity is None:
-        return None
-    if is_count and quantity.value.denominator != 1:
-        scope.diagnostics.add(
-            "param-type",
-            f"{node.span.text} is no whole number, which this parameter has to be",
-            node.span,
-            related=scope.chain(quantity),
-        )
-        return None
-    return quantity if is_count is None else quantity._replace(is_count=is_count)
-
-
-_TYPES: dict[str, Read] = {
-    "int": lambda node, scope: _number(node, scope, True),
-    "fraction": lambda node, scope: _number(node, scope, False),
-    "steps": lambda node, scope: _number(node, scope, None),
-}
-
-
-def _type_of(statement: ast.Param, scope: Scope) -> Read | None:
-    """How to read a value of the parameter's type."""
-    type_ = statement.type
-    if isinstance(type_, ast.Name):
-        read = _TYPES.get(type_.text)
-        if read is None:
-            legal = [*_TYPES, "choice(a, b)"]
-            unknown_word(scope, type_.span, type_.text, legal, "the type of a parameter")
-        return read
-    if type_.name.text != "choice":
-        unknown_word(
-            scope,
-            type_.name.span,
-            type_.name.text,
-            [*_TYPES, "choice"],
-            "the type of a parameter with arguments",
-        )
-        return None
-    words = [argument.value.text for argument in type_.args if isinstance(argument.value, ast.Name)]
-    if not words or len(words) < len(type_.args) or any(argument.name for argument in type_.args):
-        scope.diagnostics.add(
-            "param-type", "choice lists words", type_.span, help="write choice(sqrt, none), one word or more"
-        )
-        return None
-
-    def read_word(node: ast.Value, given: Scope) -> Meaning:
-        word = node.text if isinstance(node, ast.Name) else node.span.text
-        definition = given.find(word)
-        if word not in words and definition is not None and (isinstance(definition.meaning, str | None)):
-            word = definition.meaning
-        if word is None or word in words:
-            return word
-        unknown_word(scope, node.span, word, words, f"`{statement.name.text}`")
-        return None
-
-    return read_word
-
-
-Bounds = tuple[Quantity, Quantity, Span]
-
-
-def _bounds_of(statement: ast.Param, read: Read, scope: Scope) -> Bounds | None:
+def _bounds(statement: ast.Param, read: Read, scope: Scope) -> Bounds | None:
     written = statement.bounds
     if written is None:
         return None
@@ -155,38 +88,50 @@ def _bounds_of(statement: ast.Param, read: Read, scope: Scope) -> Bounds | None:
     if low.value > high.value:
         scope.diagnostics.add(
             "bounds-backwards",
-            f"the bounds run backwards: {written.start.span.text} is more than {written.stop.span.text}",
+            f"the bounds run backwards: {shown(written.start, low)} is more than {shown(written.stop, high)}",
             written.span,
             help=f"write {written.stop.span.text} .. {written.start.span.text}",
         )
         return None
-    return low, high, written.span
+    return Bounds(low, high, written.span)
 
 
-def _checked(
-    meaning: Meaning, node: ast.Value, bounds: Bounds | None, statement: ast.Param, scope: Scope
-) -> Meaning:
+def _within(meaning: Meaning, node: ast.Value, bounds: Bounds | None, statement: ast.Param, scope: Scope) -> Meaning:
     """The value if it is within the bounds, else None with that recorded."""
     if bounds is None or not isinstance(meaning, Quantity):
         return meaning
-    low, high, span = bounds
-    if meaning.is_count != low.is_count:
-        kinds = ("a count", "shares") if meaning.is_count else ("a share", "counts")
-        fact = f"{node.span.text} is {kinds[0]}, and the bounds of `{statement.name.text}` are {kinds[1]}"
-    elif not low.value <= meaning.value <= high.value:
-        fact = f"{node.span.text} is outside the bounds of `{statement.name.text}`"
+    name = statement.name.text
+    if meaning.is_count != bounds.low.is_count:
+        kind, others = ("count", "shares") if meaning.is_count else ("share", "counts")
+        fact = f"{shown(node, meaning)} is a {kind}, and the bounds of `{name}` are {others}"
+    elif not bounds.low.value <= meaning.value <= bounds.high.value:
+        fact = f"{shown(node, meaning)} is outside the bounds of `{name}`"
     else:
         return meaning
     scope.diagnostics.add(
         "param-bounds",
         fact,
         node.span,
-        related=[Label(span, "the bounds")],
-        help=f"choose a value in {span.text}",
+        related=[Label(bounds.span, "the bounds")],
+        help=f"choose a value in {bounds.span.text}",
     )
     return None
 
 
-def _example(statement: ast.Param, scope: Scope) -> str:
+def _report_missing(statement: ast.Param, scope: Scope) -> None:
     name = statement.name.text
-    return f"--param {name}=…" if scope.link is None else f"run …({name}=…)"
+    if scope.link is None:
+        scope.diagnostics.add(
+            "param-without-value",
+            f"the parameter `{name}` has no value",
+            statement.span,
+            help=f"give it one with --param {name}=…, or a default here: = …",
+        )
+        return
+    scope.diagnostics.add(
+        "param-without-value",
+        f"this run gives no value to the parameter `{name}`",
+        scope.link.label.span,
+        related=[Label(statement.span, "it has no default")],
+        help=f"add {name}=… in parentheses",
+    )

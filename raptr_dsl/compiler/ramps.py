@@ -71,17 +71,12 @@ def _rules(draft: AxisDraft, curve: Curve | None, count: int, scope: Scope) -> l
     if values is None:
         return [None] * count
     if isinstance(draft.read.size, Probability):
-        return [
-            rule.model_copy(update={"size": Probability(start=value)}) if value != 1 else None
-            for value in values
-        ]
+        return [rule.model_copy(update={"size": Probability(start=value)}) if value != 1 else None for value in values]
     assert isinstance(draft.read.size, Varying)
     is_count = draft.read.size.start.is_count
     rounding = draft.read.size.rounding if draft.read.rounded else "exact"
     return [
-        rule.model_copy(
-            update={"size": Exactly(amount=Amount(value=value, is_count=is_count), rounding=rounding)}
-        )
+        rule.model_copy(update={"size": Exactly(amount=Amount(value=value, is_count=is_count), rounding=rounding)})
         if value != 1 or is_count
         else None
         for value in values

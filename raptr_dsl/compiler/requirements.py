@@ -18,7 +18,7 @@ def requirement_of(statement: ast.Require, scope: Scope) -> Requirement | None:
     metric = METRICS.get(name.text)
     value = _value(statement, metric, scope)
     if metric is None:
-        unknown_word(scope, name.span, name.text, METRICS, "what is required")
+        unknown_word(scope, name.span, name.text, METRICS, f"there is no metric called `{name.text}`")
         return None
     args = written.args if isinstance(written, ast.Call) else ()
     target = _target(metric, [argument for argument in args if argument.name is None], name, scope)
@@ -58,7 +58,7 @@ def _target(metric: Metric, args: list[ast.Argument], name: ast.Name, scope: Sco
         )
         return None
     if args:
-        return word_of(args[0].value, scope, legal, f"what {metric.name} measures")
+        return word_of(args[0].value, scope, legal, f"{metric.name}(…)")
     if metric.default is None:
         scope.diagnostics.add(
             "bad-requirement",
@@ -83,9 +83,7 @@ def _options(metric: Metric, args: list[ast.Argument], scope: Scope) -> dict[str
                 "unknown-argument",
                 f"{metric.name} has no argument `{name}`",
                 argument.span,
-                help=f"did you mean `{nearest}`?"
-                if nearest
-                else f"it has {', '.join(metric.options) or 'none'}",
+                help=f"did you mean `{nearest}`?" if nearest else f"it has {', '.join(metric.options) or 'none'}",
             )
         elif name in given:
             scope.diagnostics.add(

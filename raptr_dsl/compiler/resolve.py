@@ -44,9 +44,7 @@ class _Resolver:
         self.loader, self.diagnostics = loader, diagnostics
         self.scope = Scope(diagnostics)
         self.done: dict[str, Unit | None] = {}
-        self.open: dict[
-            str, Span | None
-        ] = {}  # the files that wait for their imports, each with the `use` of the next
+        self.open: dict[str, Span | None] = {}  # the files that wait for their imports, each with the `use` of the next
 
     def unit(self, file: ast.File, lossy: bool) -> Unit:
         unit = Unit(file, lossy)

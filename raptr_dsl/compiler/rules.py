@@ -3,14 +3,15 @@
 from typing import NamedTuple
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.compiler.attributes import ATTRIBUTES, cannot_combine
+from raptr_dsl.compiler.attributes import ATTRIBUTES
 from raptr_dsl.compiler.effects import refuse_for_full_axes, refuse_unfinished, refuse_without_effect
 from raptr_dsl.compiler.gather import Given
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.compiler.settings import Fields, Setting, Settings, axes_that_have, put
 from raptr_dsl.compiler.sizes import ReadSize, size_of
 from raptr_dsl.diagnostics import Label
-from raptr_dsl.ir.schedule import AxisRule
+from raptr_dsl.ir.schedule import AxisRule, Drawn, Exactly, Probability
+from raptr_dsl.laws import Law
 from raptr_dsl.laws.fixed import Fixed
 from raptr_dsl.syntax import ast
 
@@ -37,9 +38,7 @@ def axes_of(given: Given, settings: Settings, scope: Scope) -> dict[str, AxisDra
     if refuse_unfinished(given, scope):
         return None
     # An axis whose size could not be read counts as thinned, lest one mistake is reported twice.
-    thinned = [
-        axis for axis, read in reads.items() if read is None or read.size is not None or read.parametric
-    ]
+    thinned = [axis for axis, read in reads.items() if read is None or read.size is not None or read.parametric]
     refuse_for_full_axes(given, thinned, scope)
     written = _written(given, thinned, scope)
     if written is None:
@@ -82,20 +81,32 @@ def _draft(read: ReadSize, size: ast.Attribute, fields: Fields, scope: Scope) ->
         return AxisDraft(None, read, size, fields)
     values = {field: setting.value for field, setting in fields.items()}
     law = values.setdefault("law", LAW)
-    reason = cannot_combine(law, read.size)
-    if reason:
-        said = fields.get("law")
-        scope.diagnostics.add(
-            "size-for-law",
-            reason,
-            size.value.span,
-            related=[Label(said.attribute.span, "the law is set here")] if said else (),
-            help="write sample=bernoulli, or a size such as 6/12"
-            if not read.can_be_none
-            else "write at least one",
-        )
+    if law.exact and not _has_exact_size(read, law, size, fields, scope):
         return None
     for field in fields:
         if field in _BY_FIELD and _BY_FIELD[field].without_effect(law, read.size):
             del values[field]  # so that stages of one meaning are equal, whatever the defaults around them
     return AxisDraft(AxisRule(size=read.size, **values), read, size, fields)
+
+
+def _has_exact_size(read: ReadSize, law: Law, size: ast.Attribute, fields: Fields, scope: Scope) -> bool:
+    """Whether a law that draws exactly k units can draw such a size, whatever the model (rule 6)."""
+    said = fields.get("law")
+    if isinstance(read.size, Probability):
+        scope.diagnostics.add(
+            "size-for-law",
+            f"a probability is no exact size, which sample={law.law} needs",
+            size.value.span,
+            related=[Label(said.attribute.span, "the law is set here")] if said else (),
+            help="write sample=bernoulli, or a size such as 6/12",
+        )
+        return False
+    if isinstance(read.size, Exactly | Drawn) and read.can_be_none:
+        scope.diagnostics.add(
+            "size-range",
+            f"{size.span.text} leaves no unit of {size.name.text} to run",
+            size.value.span,
+            help=f"write at least {size.name.text}=1",
+        )
+        return False
+    return True

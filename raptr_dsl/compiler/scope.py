@@ -29,7 +29,7 @@ class Quantity(NamedTuple):
 
 
 Meaning = Quantity | str | ast.List | ast.Range | None
-"""What a name stands for: a number, a word (of a choice), a list, a range; None if its definition is at fault."""
+"""What a name stands for: a number, a word (of a choice), a list, a range; None if its definition is wrong."""
 
 
 class Definition(NamedTuple):
@@ -114,13 +114,22 @@ class Scope:
             scope = scope._parent
 
     def _report_unknown(self, name: ast.Name) -> None:
-        later = self._defined_later(name.text)
+        later = self._defined_later(name)
+        if later is not None and later.span.start <= name.span.start < later.span.end:
+            self.diagnostics.add(
+                "used-before-defined",
+                f"the definition of `{name.text}` uses `{name.text}` itself",
+                name.span,
+                related=[Label(later.name.span, "defined here")],
+                help="write out the value that is meant",
+            )
+            return
         if later is not None:
             self.diagnostics.add(
                 "used-before-defined",
                 f"`{name.text}` is used before it is defined",
                 name.span,
-                related=[Label(later, "defined here")],
+                related=[Label(later.name.span, "defined here")],
                 help=f"move the definition of `{name.text}` above its first use",
             )
             return
@@ -132,11 +141,11 @@ class Scope:
             help=f"did you mean `{nearest}`?" if nearest else f"define it above: let {name.text} = …",
         )
 
-    def _defined_later(self, name: str) -> Span | None:
+    def _defined_later(self, name: ast.Name) -> ast.Let | ast.Param | None:
         scope: Scope | None = self
         while scope is not None:
             for statement in scope._statements:
-                if isinstance(statement, ast.Let | ast.Param) and statement.name.text == name:
-                    return statement.name.span
+                if isinstance(statement, ast.Let | ast.Param) and statement.name.text == name.text:
+                    return statement
             scope = scope._parent
         return None

@@ -61,9 +61,7 @@ def put(fields: dict[str, Setting], attribute: ast.Attribute, axis: Axis, scope:
 def axes_that_have(attribute: ast.Attribute, among: Iterable[str] = AXES) -> list[str]:
     """The axes to which a bare attribute speaks: for a law, those that can be sampled by it."""
     value = attribute.value
-    word = (
-        value.name.text if isinstance(value, ast.Call) else value.text if isinstance(value, ast.Name) else ""
-    )
+    word = value.name.text if isinstance(value, ast.Call) else value.text if isinstance(value, ast.Name) else ""
     axes = list(among)
     if attribute.name.text != "sample":
         return axes

@@ -87,9 +87,7 @@ def _value(name: str, node: ast.Value, scope: Scope) -> Any:
     quantity = evaluate(node, scope)
     if quantity is None or 0 < quantity.value <= 1:
         return None if quantity is None else Fraction(quantity.value)
-    scope.diagnostics.add(
-        "bad-number", f"{name}= is more than 0 and at most 1, and {node.span.text} is not", node.span
-    )
+    scope.diagnostics.add("bad-number", f"{name}= is more than 0 and at most 1, and {node.span.text} is not", node.span)
     return None
 
 
@@ -122,5 +120,7 @@ def _report(
         )
         return
     for problem in problems:
-        blamed = written.get(str(problem["loc"][0])) if problem["loc"] else None
-        scope.diagnostics.add("bad-model", describe_problem(problem), (blamed or statement).span)
+        fact = describe_problem(problem)
+        named = [attribute for name, attribute in written.items() if f"{name}=" in fact]
+        related = [Label(attribute.span, "and here") for attribute in named[:-1]]
+        scope.diagnostics.add("bad-model", fact, (named or [statement])[-1].span, related=related)

@@ -56,9 +56,7 @@ def shares_of(statement: ast.Ramp, given: Given, scope: Scope) -> list[Fraction]
     return [weight / total for weight in weights or [Fraction(1)] * count]
 
 
-def _listed(
-    node: ast.List, shares: ast.Attribute, stages: ast.Attribute | None, scope: Scope
-) -> list[Fraction] | None:
+def _listed(node: ast.List, shares: ast.Attribute, stages: ast.Attribute | None, scope: Scope) -> list[Fraction] | None:
     """`shares=[1, 2, 3]`, in proportion; shares proper have to add up to the whole."""
     read = [evaluate(item, scope) for item in node.items]
     quantities = [quantity for quantity in read if quantity is not None]

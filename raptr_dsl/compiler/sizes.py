@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from raptr_dsl.axes import Axis
 from raptr_dsl.compiler.calls import construct
-from raptr_dsl.compiler.evaluate import evaluate, not_yet, unknown_word
+from raptr_dsl.compiler.evaluate import evaluate, not_yet, shown, unknown_word
 from raptr_dsl.compiler.scope import Quantity, Scope
 from raptr_dsl.compiler.units import named_list
 from raptr_dsl.curves import CURVES, Curve, Linear
@@ -86,15 +86,14 @@ class _SizeReader:
     quantities: list[Quantity] = field(default_factory=list)
 
     def read(self, node: ast.Value) -> ReadSize | None:
-        node = named_list(node, self.scope)
+        named = named_list(node, self.scope)
+        node = node if isinstance(named, ast.List) else named
         if is_curve(node):
             return self.varying(node)
         if isinstance(node, ast.Call):
             return self.call(node)
         if isinstance(node, ast.Hole):
-            not_yet(
-                self.scope, node.span, f"`{self.axis.name}=?`, a size to be solved from the requirements,"
-            )
+            not_yet(self.scope, node.span, f"`{self.axis.name}=?`, a size to be solved from the requirements,")
             return None
         return self.exactly(node)
 
@@ -126,7 +125,8 @@ class _SizeReader:
             return self.rounded(node, ROUNDINGS[name])
         if name in _FORMS:
             return _FORMS[name](self, node)
-        unknown_word(self.scope, node.name.span, name, [*ROUNDINGS, *_FORMS, *CURVES], f"{self.axis.name}=")
+        legal = [*ROUNDINGS, *_FORMS, *CURVES]
+        unknown_word(self.scope, node.name.span, name, legal, f"{self.axis.name}= cannot be `{name}(…)`")
         return None
 
     def rounded(self, node: ast.Call, rounding: Rounding) -> ReadSize | None:
@@ -171,9 +171,7 @@ class _SizeReader:
         if len(node.args) == 1 and node.args[0].name is None:
             return named_list(node.args[0].value, self.scope)
         name = node.name.text
-        self.scope.diagnostics.add(
-            "bad-value", f"`{name}` takes one value", node.span, help=f"write {name}(6/12)"
-        )
+        self.scope.diagnostics.add("bad-value", f"`{name}` takes one value", node.span, help=f"write {name}(6/12)")
         return None
 
     def amount(self, node: ast.Value) -> Amount | None:
@@ -189,9 +187,9 @@ class _SizeReader:
         self.quantities.append(quantity)
         value = quantity.value
         if value.numerator < 0:
-            self.refuse(node, quantity, f"{self.axis.name} cannot be {node.span.text}, less than nothing", "")
+            self.refuse(node, quantity, f"{shown(node, quantity)} is less than none", "")
         elif value.numerator > value.denominator and not quantity.is_count:
-            fact = f"{node.span.text} is more than the whole of {self.axis.name}"
+            fact = f"{shown(node, quantity)} is more than the whole of {self.axis.name}"
             self.refuse(node, quantity, fact, "a share is at most 100%; write `all` for the whole")
         else:
             return quantity
@@ -205,13 +203,11 @@ class _SizeReader:
         self.quantities.append(quantity._replace(is_count=False))
         if 0 <= quantity.value <= 1:
             return quantity.value
-        self.refuse(node, quantity, f"the probability {node.span.text} is not between 0 and 1", "")
+        self.refuse(node, quantity, f"the probability {shown(node, quantity)} is not between 0 and 1", "")
         return None
 
     def refuse(self, node: ast.Value, quantity: Quantity, fact: str, help: str) -> None:
-        self.scope.diagnostics.add(
-            "size-range", fact, node.span, help=help, related=self.scope.chain(quantity)
-        )
+        self.scope.diagnostics.add("size-range", fact, node.span, help=help, related=self.scope.chain(quantity))
 
 
 _FORMS: dict[str, Callable[[_SizeReader, ast.Call], ReadSize | None]] = {
@@ -223,6 +219,4 @@ _FORMS: dict[str, Callable[[_SizeReader, ast.Call], ReadSize | None]] = {
 @lru_cache(maxsize=1024)
 def _exactly(numerator: int, denominator: int, is_count: bool, rounding: Rounding) -> Exactly:
     """One of the few sizes that the many stages of a long file have."""
-    return Exactly(
-        amount=Amount(value=Fraction(numerator, denominator), is_count=is_count), rounding=rounding
-    )
+    return Exactly(amount=Amount(value=Fraction(numerator, denominator), is_count=is_count), rounding=rounding)

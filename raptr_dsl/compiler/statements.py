@@ -63,13 +63,20 @@ class Walk:
         self.unit, self.diagnostics, self.header = unit, diagnostics, header
         self.link, self.depth, self.effort = link, depth, effort or Effort()
         self.arguments: Mapping[str, Argument] = {}
+        self.has_all_arguments = True
 
-    def file(self, arguments: Mapping[str, Argument], title: str = "this schedule") -> list[Part]:
-        """The parts that the file expands to; what is wrong is recorded, and left out."""
+    def file(
+        self, arguments: Mapping[str, Argument], title: str = "this schedule", is_complete: bool = True
+    ) -> list[Part]:
+        """The parts that the file expands to; what is wrong is recorded, and left out.
+
+        Args:
+            is_complete: whether all arguments that were given are in `arguments`.
+        """
         statements = self.unit.file.statements
-        self.arguments = arguments
         scope = Scope(self.diagnostics, statements, self.link, self.unit.lossy)
-        check_names(arguments, statements, title, scope)
+        self.arguments = arguments
+        self.has_all_arguments = check_names(arguments, statements, title, scope) and is_complete
         if not self.unit.lossy and not any(isinstance(statement, TAKES_TIME) for statement in statements):
             self.diagnostics.add(
                 "no-stages",
@@ -106,7 +113,8 @@ class Walk:
                 case _ if not is_file:
                     self.refuse_place(statement)
                 case ast.Param():
-                    bind_param(statement, self.arguments.get(statement.name.text), block.scope)
+                    argument = self.arguments.get(statement.name.text)
+                    bind_param(statement, argument, self.has_all_arguments, block.scope)
                 case _ if self.header is not None:
                     self.header.read(statement, block.scope)
 
@@ -152,12 +160,10 @@ class Walk:
         if unit is not None and self.go_deeper(statement):
             link = Link(Label(statement.span, "run from here"), self.link)
             walk = Walk(unit, self.diagnostics, None, link, self.depth, self.effort)
-            parts = walk.file(arguments, f"`{name}`")
+            parts = walk.file(arguments, f"`{name}`", is_complete=len(arguments) == len(statement.args))
             self.depth -= 1
         lossy = self.unit.lossy or (unit is not None and unit.lossy)
-        block.parts.append(
-            Group(parts, statement.span, "run", f"the run of `{name}`", spec=spec, lossy=lossy)
-        )
+        block.parts.append(Group(parts, statement.span, "run", f"the run of `{name}`", spec=spec, lossy=lossy))
 
     def arguments_of(self, statement: ast.Run, scope: Scope) -> dict[str, Argument]:
         arguments: dict[str, Argument] = {}
@@ -212,7 +218,7 @@ class Walk:
             "misplaced-statement",
             f"`{word}` stands inside a repeat",
             statement.span,
-            help=f"move it to the top level of the file: `{word}` is said once",
+            help="move it out of the braces, to the top level of the file",
         )
 
     def refuse_target(self, target: ast.Name) -> None:
