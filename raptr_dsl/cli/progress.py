@@ -49,9 +49,7 @@ def watching() -> Iterator[Watch]:
         TextColumn("{task.fields[facts]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(
-        *columns, console=Console(stderr=True, markup=False, highlight=False, emoji=False)
-    ) as progress:
+    with Progress(*columns, console=Console(stderr=True, markup=False, highlight=False, emoji=False)) as progress:
         yield Watch(progress)
 
 

@@ -68,9 +68,7 @@ def run_options(command: Any) -> Any:
     rows = [(*row, defaults[row[0].replace("-", "_")].default) for row in _OPTIMIZER]
     for name, kind, help, default in reversed([*_OTHERS, *rows]):
         metavar = None if isinstance(kind, click.Choice) else "N" if isinstance(kind, Count) else "X"
-        command = click.option(f"--{name}", cls=Once, type=kind, metavar=metavar, help=f"{help} [{default}]")(
-            command
-        )
+        command = click.option(f"--{name}", cls=Once, type=kind, metavar=metavar, help=f"{help} [{default}]")(command)
     return command
 
 
@@ -102,9 +100,7 @@ def open_data(
     return dataset, _settings(ctx, given, before, identity)
 
 
-def _settings(
-    ctx: click.Context, given: Mapping[str, Any], before: "RunSettings | None", data: Any
-) -> "RunSettings":
+def _settings(ctx: click.Context, given: Mapping[str, Any], before: "RunSettings | None", data: Any) -> "RunSettings":
     from pydantic import ValidationError
 
     from raptr_dsl.training import Cadence, RunSettings

@@ -58,9 +58,7 @@ def _settings_of(out: Path) -> "RunSettings | None":
     return folder.settings() if folder.begun else None
 
 
-def _plan(
-    ctx: click.Context, file: str | None, out: Path, overrides: dict[str, Any], goes_on: bool
-) -> "Plan":
+def _plan(ctx: click.Context, file: str | None, out: Path, overrides: dict[str, Any], goes_on: bool) -> "Plan":
     if file is None and not goes_on:
         raise fail(
             "train-nothing-to-resume",

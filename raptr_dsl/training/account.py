@@ -71,8 +71,6 @@ def mean_active(shape: ModelShape, units: Mapping[str, int], steps: int) -> dict
     """By axis, the mean number of active elements: blocks, heads and hidden units of a block that ran."""
     blocks = units["depth"]
     return {
-        name: float(
-            Fraction(count * AXES[name].space(shape).group, (blocks if AXES[name].per_block else steps) or 1)
-        )
+        name: float(Fraction(count * AXES[name].space(shape).group, (blocks if AXES[name].per_block else steps) or 1))
         for name, count in units.items()
     }

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from pydantic import Field, ValidationError
 
 from raptr_dsl.backend import Trainer
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
-from raptr_dsl.ir.base import Frozen
 from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.files import sync_file, sync_folder, writing
+from raptr_dsl.training.record import Record
 
 KEPT = 2
 MANIFEST, STATE, TRAINER = "manifest.json", "state.json", "trainer"
@@ -29,7 +28,7 @@ _NAME = re.compile(r"step-(0|[1-9][0-9]*)")
 _PROBE_BYTES = 1 << 20
 
 
-class Interval(Frozen):
+class Interval(Record, frozen=True):
     """What has gathered since the last line of the log.
 
     `units` are the planned executions when the interval began; see `account.Account`.
@@ -42,7 +41,7 @@ class Interval(Frozen):
     units: dict[str, int] = Field(default_factory=dict)
 
 
-class State(Frozen):
+class State(Record, frozen=True):
     """Where the loop stood: everything of a run that neither the plan nor the trainer knows.
 
     Attributes:
@@ -59,12 +58,12 @@ class State(Frozen):
     interval: Interval
 
 
-class FileRecord(Frozen):
+class FileRecord(Record, frozen=True):
     bytes: int
     sha256: str
 
 
-class Manifest(Frozen):
+class Manifest(Record, frozen=True):
     """The files of a checkpoint by their path in it; `plan` is the digest of the plan that led to it."""
 
     format: Literal["raptr-checkpoint-1"] = "raptr-checkpoint-1"
@@ -102,7 +101,8 @@ class Checkpoints:
         final = self.folder / f"step-{state.step}"
         with writing("the checkpoint", final):
             self.folder.mkdir(exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
+            temporary = self.folder / f".new-{final.name}"
+            temporary.mkdir()
         try:
             with writing("the checkpoint", final):
                 _write(temporary, trainer, state, plan_digest)

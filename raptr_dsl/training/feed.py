@@ -59,9 +59,7 @@ class TokenFeed:
     def held_out(self) -> Sequence[Batch]:
         if self._held_out is None:
             batches = self._data.eval_batches(self._shape.batch, self._length, self._eval_batches)
-            self._held_out = [
-                self._as_asked(tokens, _EVAL_SEED, index) for index, tokens in enumerate(batches)
-            ]
+            self._held_out = [self._as_asked(tokens, _EVAL_SEED, index) for index, tokens in enumerate(batches)]
         return self._held_out
 
     def _as_asked(self, tokens: np.ndarray, seed: int, step: int) -> Batch:

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.files import replacing
-from raptr_dsl.ir.base import Frozen
 from raptr_dsl.ir.plan import Plan, load_plan
 from raptr_dsl.training.files import writing
+from raptr_dsl.training.record import Record
 from raptr_dsl.training.settings import RunSettings
 
 LOCK = ".lock"
@@ -53,10 +53,10 @@ class RunFolder:
     def write_settings(self, settings: RunSettings) -> None:
         self._write("the settings", self.settings_file, settings)
 
-    def write_summary(self, summary: Frozen) -> None:
+    def write_summary(self, summary: Record) -> None:
         self._write("the summary", self.summary_file, summary)
 
-    def _write(self, what: str, path: Path, value: Frozen) -> None:
+    def _write(self, what: str, path: Path, value: Record) -> None:
         with writing(what, path), replacing(path) as file:
             file.write(value.model_dump_json(indent=2).encode() + b"\n")
 

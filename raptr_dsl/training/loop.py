@@ -12,7 +12,6 @@ from typing import Any
 from raptr_dsl.backend import StepResult, Trainer
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.flops import full_blocks_cost, head_cost
-from raptr_dsl.ir.base import Frozen
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.account import Account, mean_active, mismatches
@@ -21,6 +20,7 @@ from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.feed import Feed
 from raptr_dsl.training.folder import RunFolder
 from raptr_dsl.training.journal import Journal
+from raptr_dsl.training.record import Record
 from raptr_dsl.training.reporter import Reporter
 from raptr_dsl.training.settings import RunSettings
 from raptr_dsl.training.stop import Stop
@@ -28,7 +28,7 @@ from raptr_dsl.training.stop import Stop
 NEVER = Stop()
 
 
-class RunSummary(Frozen):
+class RunSummary(Record, frozen=True):
     """What came of a run; `summary.json` of a finished one.
 
     Attributes:

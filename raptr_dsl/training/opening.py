@@ -92,9 +92,7 @@ def open_run(
             yield run
 
 
-def _require_resumable(
-    folder: RunFolder, plan: Plan, settings: RunSettings, reporter: Reporter
-) -> Checkpoint | None:
+def _require_resumable(folder: RunFolder, plan: Plan, settings: RunSettings, reporter: Reporter) -> Checkpoint | None:
     """The checkpoint from which to go on; None to begin again, where none was ever written."""
     require_same_settings(folder.settings(), settings)
     before = folder.plan()

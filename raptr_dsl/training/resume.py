@@ -60,9 +60,7 @@ def _first_other_rate(settings: TrainSettings, before: int, now: int, done: int)
     """The first step done whose learning rate depends on which of two horizons holds."""
     if before == now:
         return None
-    return next(
-        (n for n in range(done) if settings.learning_rate(n, before) != settings.learning_rate(n, now)), None
-    )
+    return next((n for n in range(done) if settings.learning_rate(n, before) != settings.learning_rate(n, now)), None)
 
 
 def _shown(value: object) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from raptr_dsl.backend.settings import TrainSettings
-from raptr_dsl.ir.base import Frozen
+from raptr_dsl.training.record import Record
 
 
-class DataIdentity(Frozen):
+class DataIdentity(Record, frozen=True):
     """Which tokens a run reads.
 
     Attributes:
@@ -23,7 +23,7 @@ class DataIdentity(Frozen):
     sha256: str
 
 
-class Cadence(Frozen):
+class Cadence(Record, frozen=True):
     """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it."""
 
     log_every: int = Field(default=10, ge=1)
@@ -31,7 +31,7 @@ class Cadence(Frozen):
     checkpoint_every: int = Field(default=500, ge=0)
 
 
-class RunSettings(Frozen):
+class RunSettings(Record, frozen=True):
     """All that decides a run's numbers besides its plan; what `settings.json` holds.
 
     Attributes:
@@ -48,6 +48,10 @@ class RunSettings(Frozen):
     eval_batches: int = Field(default=8, ge=1)
     threads: int | None = Field(default=None, ge=1)
     cadence: Cadence = Cadence()
+
+    @field_serializer("train")
+    def _whole(self, train: TrainSettings) -> dict[str, Any]:
+        return {name: getattr(train, name) for name in TrainSettings.model_fields}
 
 
 # What may change from one resume to the next without changing what is learned.

@@ -255,3 +255,14 @@ def test_a_backend_that_refuses_leaves_the_run_as_it_was(tmp_path: Path) -> None
     ):
         pass
     assert files_in(tmp_path) == before
+
+
+def test_settings_are_written_whole_so_that_other_defaults_cannot_change_a_run(tmp_path: Path) -> None:
+    import json
+
+    from raptr_dsl.backend import TrainSettings
+
+    go(tmp_path)
+    written = json.loads((tmp_path / "settings.json").read_bytes())
+    assert written.keys() == RunSettings.model_fields.keys()
+    assert written["train"].keys() == TrainSettings.model_fields.keys()
