@@ -1,0 +1,145 @@
+"""What has to hold in every plan, so that nothing read from a file is trusted, and no draw can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from raptr_dsl.axes import AXES, Space
+from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.sampling import pools
+from raptr_dsl.scales import SCALES
+
+if TYPE_CHECKING:
+    from raptr_dsl.ir.plan import Plan
+
+MOST_STAGES = 20_000
+MOST_UNITS = 2**16
+"""Units of one site: a unit's number has the low 16 bits of its rank key (rule 21)."""
+
+MOST_CHOICES = 2**16
+MOST_WORDS = 2**64
+"""Words of one axis in the whole run, by four: the counter of the stream has 64 bits (rule 19)."""
+
+
+def plan_problems(plan: Plan) -> Iterator[str]:
+    """Everything that is wrong with a plan, each with the place it stands in."""
+    if not plan.stages or len(plan.stages) > MOST_STAGES:
+        yield f"stages: there are {len(plan.stages):,}, not between 1 and {MOST_STAGES:,}"
+        return
+    yield from _tiling_problems(plan)
+    for name in sorted({name for stage in plan.stages for name in stage.axes}):
+        yield from _axis_problems(plan, name)
+    for place, stage in enumerate(plan.stages):
+        for name, rule in stage.axes.items():
+            if name not in AXES or AXES[name].space(plan.shape).units > MOST_UNITS:
+                continue
+            space = AXES[name].space(plan.shape)
+            yield from (f"stages[{place}].axes.{name}{text}" for text in _rule_problems(rule, space, stage))
+    if not plan.partial:
+        yield from _end_problems(plan)
+
+
+def _tiling_problems(plan: Plan) -> Iterator[str]:
+    end = 0
+    for place, stage in enumerate(plan.stages):
+        if stage.start != end:
+            yield f"stages[{place}].start: {stage.start:,} is not {end:,}, where the stage before it ends"
+        if stage.stop <= stage.start:
+            yield f"stages[{place}].stop: {stage.stop:,} is not after its start, {stage.start:,}"
+        if stage.duration <= 0:
+            yield f"stages[{place}].duration: {stage.duration} is not positive"
+        end = stage.stop
+    if end != plan.steps:
+        yield f"stages: they end at step {end:,}, not at step {plan.steps:,}"
+
+
+def _axis_problems(plan: Plan, name: str) -> Iterator[str]:
+    if name not in AXES:
+        yield f"axes: there is no axis {name!r}"
+        return
+    space = AXES[name].space(plan.shape)
+    if space.units > MOST_UNITS:
+        yield f"axes.{name}: {space.units:,} units a site are more than {MOST_UNITS:,}"
+    elif plan.steps * (space.sites * space.units // 4 + 1) >= MOST_WORDS:
+        yield f"axes.{name}: {plan.steps:,} steps of {space.sites:,} × {space.units:,} units are too many to number"
+
+
+def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:
+    """What is wrong with a rule, each beginning with `.word: `; the law is asked only if all else is right."""
+    problems = [*_word_problems(rule, space), *_size_problems(rule, space, stage)]
+    yield from problems
+    if not problems:
+        drawn = (problem for pool in pools(rule, space) for problem in rule.law.problems(pool))
+        yield from (f".law: {problem}" for problem in dict.fromkeys(drawn))
+
+
+def _word_problems(rule: BoundRule, space: Space) -> Iterator[str]:
+    if any(one >= other for one, other in pairwise(rule.keep)):
+        yield ".keep: the units are not in ascending order, each once"
+    if any(not 0 <= unit < space.units for unit in rule.keep):
+        yield f".keep: the units are numbered 0 to {space.units - 1}"
+    if rule.scale not in SCALES:
+        yield f".scale: there is no scale {rule.scale!r}"
+    if rule.every is not None and rule.every < 1:
+        yield f".every: a draw cannot last {rule.every} steps"
+    profile = rule.profile
+    if profile.kind == "list" and len(profile.weights) != space.units:
+        yield f".profile: there are {len(profile.weights)} weights for {space.units} units"
+    if (profile.kind == "curve") != (profile.curve is not None) or (profile.kind == "list") != bool(profile.weights):
+        yield ".profile: it has not what its kind needs, or more"
+
+
+def _size_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:
+    if bool(rule.sizes) == bool(rule.choices):
+        yield ".sizes: a rule has either sizes or choices"
+        return
+    if rule.choices:
+        yield from _choice_problems(rule, space)
+        return
+    every = rule.every or stage.steps
+    if rule.sizes[0].offset:
+        yield ".sizes: the first does not begin with the stage"
+    for one, other in pairwise(rule.sizes):
+        if one.offset >= other.offset or one.value == other.value:
+            yield f".sizes: the one from step {other.offset:,} on does not follow the one before it"
+    for border in rule.sizes:
+        if border.offset and (border.offset >= stage.steps or border.offset % every):
+            yield f".sizes: no draw begins at step {border.offset:,} of the stage"
+        yield from _value_problems(rule, space, border.value)
+
+
+def _choice_problems(rule: BoundRule, space: Space) -> Iterator[str]:
+    if rule.measure != "units" or rule.law.anchored:
+        yield f".choices: sizes cannot be drawn under {rule.law.law}"
+    if len(rule.choices) > MOST_CHOICES:
+        yield f".choices: {len(rule.choices):,} are more than {MOST_CHOICES:,}"
+        return
+    for size in dict.fromkeys(rule.choices):
+        yield from _value_problems(rule, space, Fraction(size), "choices")
+
+
+def _value_problems(rule: BoundRule, space: Space, value: Fraction, where: str = "sizes") -> Iterator[str]:
+    if rule.measure == "probability":
+        if rule.law.exact:
+            yield f".{where}: {rule.law.law} takes a size, not a probability"
+        if not 0 <= value <= 1:
+            yield f".{where}: {value} is no probability"
+        return
+    if not max(1, len(rule.keep)) <= value <= space.units:
+        yield f".{where}: {value} is not between {max(1, len(rule.keep))} and {space.units} units"
+    if rule.law.exact and value.denominator != 1:
+        yield f".{where}: {value} is not a whole number of units"
+
+
+def _end_problems(plan: Plan) -> Iterator[str]:
+    """Rule 14: the last step runs the whole network, unless the plan says that it need not."""
+    for name, rule in plan.stages[-1].axes.items():
+        if name not in AXES:
+            continue
+        full = Fraction(1) if rule.measure == "probability" else Fraction(AXES[name].space(plan.shape).units)
+        last = rule.choices or (rule.sizes[-1].value if rule.sizes else full,)
+        if any(size != full for size in last):
+            yield f"stages[{len(plan.stages) - 1}].axes.{name}: the last step is not the full network"
