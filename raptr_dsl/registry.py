@@ -52,7 +52,7 @@ def find(name: str) -> Installed:
     Raises:
         RaptrError: `backend-unknown`, `backend-ambiguous`.
     """
-    entries = tuple(entry_points(group=GROUP, name=name))
+    entries = list(entry_points(group=GROUP, name=name))
     if not entries:
         known = sorted({entry.name for entry in entry_points(group=GROUP)})
         nearest = did_you_mean(name, known)
@@ -70,7 +70,7 @@ def find(name: str) -> Installed:
             help="uninstall all but one of them",
             subject=name,
         )
-    (entry,) = entries
+    entry = entries[0]
     if entry.dist is None:
         return Installed(name, entry.module, "unknown", (), entry)
     return Installed(

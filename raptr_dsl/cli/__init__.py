@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -70,7 +71,7 @@ def compile_main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: click.Command, name: str, arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a file's text may hold what the terminal cannot show
     try:
         code = _invoke(command, name, sys.argv[1:] if arguments is None else list(arguments))

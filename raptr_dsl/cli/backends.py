@@ -1,40 +1,42 @@
 """`raptr backends`: what is installed, what it can do, and what to install for what it lacks."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
-from raptr_dsl.cli.common import output_console, print_trimmed, show_diagnostics
+from raptr_dsl.cli.common import show_diagnostics
 from raptr_dsl.diagnostics import RaptrError
+
+if TYPE_CHECKING:
+    from raptr_dsl.registry import Installed
+
+CAPABILITIES = ("axes", "scales", "idle", "dtypes")
 
 
 @click.command(short_help="List the installed backends and what they can do.")
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Lists the installed backends: their versions, what they can run, and what they still need."""
-    from rich.table import Table
+    from raptr_dsl.registry import installed
 
-    from raptr_dsl import registry
-
-    declared = registry.installed()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for heading in ("backend", "from", "axes", "scales", "idle", "dtypes"):
-        table.add_column(heading, overflow="fold")
-    broken, needs = [], []
-    for name, entry in declared.items():
+    broken = []
+    for declared in installed().values():
         try:
-            can = registry.load(name).capabilities
+            click.echo("\n".join(_described(declared)))
         except RaptrError as error:
             broken += error.diagnostics
-            continue
-        words = (" ".join(sorted(getattr(can, kind))) for kind in ("axes", "scales", "idle", "dtypes"))
-        table.add_row(name, f"{entry.distribution} {entry.version}", *words)
-        if entry.missing:
-            needs.append(f"{name} needs {', '.join(entry.missing)} to run: {entry.install}")
-    if table.row_count:
-        print_trimmed(output_console(), table)
-    for need in needs:
-        click.echo(need)
-    if not declared:
-        click.echo("no backend is installed: pip install raptr-dsl brings the reference backend", err=True)
     show_diagnostics(broken)
     if broken:
         ctx.exit(1)
+
+
+def _described(declared: "Installed") -> Iterator[str]:
+    from raptr_dsl.registry import load
+
+    can = load(declared.name).capabilities
+    yield f"{click.style(declared.name, bold=True)}  {declared.distribution} {declared.version}"
+    for kind in CAPABILITIES:
+        yield f"  {kind:<8}{', '.join(sorted(getattr(can, kind)))}"
+    if declared.missing:
+        yield f"  {'needs':<8}{', '.join(declared.missing)}, not installed: {declared.install}"

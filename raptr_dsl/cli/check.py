@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from raptr_dsl.cli.common import counted, format_option, schedule_options, show_diagnostics
+
+if TYPE_CHECKING:
+    from raptr_dsl.render import Format
 
 
 @click.command(short_help="Find the mistakes in schedule files.")
@@ -15,7 +18,7 @@ from raptr_dsl.cli.common import counted, format_option, schedule_options, show_
 @schedule_options
 @format_option
 @click.pass_context
-def command(ctx: click.Context, files: tuple[str, ...], format: str, **overrides: Any) -> None:
+def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **overrides: Any) -> None:
     """Finds the mistakes in schedule files, with their places and how to mend them.
 
     A directory stands for the .raptr files in it, at any depth, and `-` for standard input. Sizes and

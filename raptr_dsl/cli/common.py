@@ -1,19 +1,20 @@
 """What the commands share: options, and how diagnostics reach the terminal."""
 
 import os
+import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
-from raptr_dsl.diagnostics import Diagnostic, RaptrError
+from raptr_dsl.diagnostics import Diagnostic
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from raptr_dsl.ir.plan import Plan
+    from raptr_dsl.render import Format
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -97,9 +98,7 @@ def schedule_options(command: Decorated) -> Decorated:
     for option in reversed(
         (
             click.option("--model", cls=Once, metavar="NAME|FILE", help="A known shape, or a TOML file."),
-            click.option(
-                "--steps", cls=Once, type=Count(1), metavar="N", help="Training steps: 675k, 1_000."
-            ),
+            click.option("--steps", cls=Once, type=Count(1), metavar="N", help="Training steps: 675k, 1_000."),
             click.option("--seed", cls=Once, type=Count(), metavar="S", help="The seed of the masks."),
             click.option("--param", "params", cls=Assignments, metavar="NAME=VALUE", help="Set a parameter."),
             click.option("--budget", cls=Once, metavar="SHARE", help="Require block FLOPs <= SHARE: 75%."),
@@ -120,7 +119,7 @@ def format_option(command: Decorated) -> Decorated:
     )(command)
 
 
-def show_diagnostics(diagnostics: Iterable[Diagnostic], format: str = "text") -> None:
+def show_diagnostics(diagnostics: Iterable[Diagnostic], format: "Format" = "text") -> None:
     """Text goes to standard error; what programs read goes to standard output."""
     from raptr_dsl.render import render
 
@@ -128,16 +127,6 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], format: str = "text") ->
     text = render(diagnostics, format, color=for_people and wants_color(sys.stderr))
     if text:
         click.echo(text, err=for_people)
-
-
-@contextmanager
-def errors_shown(format: str) -> Iterator[None]:
-    """Shows the diagnostics of a `RaptrError` in a format of the user's choice and ends the command."""
-    try:
-        yield
-    except RaptrError as error:
-        show_diagnostics(error.diagnostics, format)
-        raise click.exceptions.Exit(1) from None
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:
@@ -167,26 +156,28 @@ def load_plan_or_compile(
         RaptrError: the file cannot be read or compiled.
         UsageError: an option would change a plan.
     """
-    from raptr_dsl import api
-
     if not is_plan(path):
-        compilation = api.compile_with(path, api.Options(**overrides))
-        return compilation.plan_or_raise(), compilation.diagnostics
+        from raptr_dsl.api import Options, check_file
+
+        compilation = check_file(path, Options(**overrides), complete=True)
+        return compilation.result(), compilation.diagnostics
     given = [name for name, value in overrides.items() if value not in (None, {})]
     if given:
         options = ", ".join("--param" if name == "params" else f"--{name}" for name in given)
-        raise click.UsageError(
-            f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx
-        )
-    return api.load_plan(path), ()
+        raise click.UsageError(f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx)
+    from raptr_dsl.ir.plan import load_plan
+
+    return load_plan(path), ()
 
 
 def is_plan(path: str) -> bool:
     """Whether a file holds JSON, which no schedule begins like."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False  # to open a pipe would be to wait for it
         with open(path, "rb") as file:
             return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
-    except OSError:
+    except (OSError, ValueError):
         return False  # whoever reads it says why
 
 

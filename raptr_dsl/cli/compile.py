@@ -1,7 +1,7 @@
 """`raptr compile`, also `raptr-compile`: from a schedule to a plan, with a summary on one screen."""
 
 import json
-import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +9,18 @@ import click
 
 from raptr_dsl.cli.common import (
     Once,
-    errors_shown,
     format_option,
     output_console,
     print_trimmed,
     schedule_options,
     show_diagnostics,
 )
-from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.cli.output import PLAN, require_replaceable
+from raptr_dsl.diagnostics import Diagnostic, RaptrError
 
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
+    from raptr_dsl.render import Format
 
 
 @click.command(short_help="Check a schedule, prove its requirements, write the plan.")
@@ -29,33 +30,63 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", cls=Once, type=click.Path(), metavar="PLAN", help="Else ./FILE.plan.json.")
 @click.option("--force", is_flag=True, help="Overwrite the output even if it is not a plan.")
 @format_option
+@click.pass_context
 def command(
-    file: str, backend: str | None, output: str | None, force: bool, format: str, **overrides: Any
+    ctx: click.Context,
+    file: str,
+    backend: str | None,
+    output: str | None,
+    force: bool,
+    format: "Format",
+    **overrides: Any,
 ) -> None:
     """Checks a schedule, proves its requirements, prints a summary and writes the plan.
 
     What the schedule leaves open has to be given: a model and a number of steps.
     """
+    path = Path(output or f"{Path(file).stem}.plan.json")
+    plan, diagnostics = _compiled(file, overrides, backend, path, force)
+    if format == "json":
+        _print_json(plan, diagnostics, path)
+    else:
+        show_diagnostics(diagnostics, format)
+        if plan is not None:
+            _print_summary(plan, path)
+    if plan is None:
+        ctx.exit(1)
+
+
+def _compiled(
+    file: str, overrides: dict[str, Any], backend: str | None, path: Path, force: bool
+) -> tuple["Plan | None", Sequence[Diagnostic]]:
+    """The plan, written; None if there is none, or if it is not what was asked for."""
     from raptr_dsl.api import Options, check_file
 
-    path = Path(output or f"{Path(file).stem}.plan.json")
-    with errors_shown(format):
-        compilation = check_file(file, Options(**overrides), complete=True)
-        plan = compilation.result()
+    compilation = check_file(file, Options(**overrides), complete=True)
+    if compilation.plan is None:
+        return None, compilation.diagnostics
+    try:
         if backend is not None:
-            _require_support(plan, backend)
-        _write(plan, path, force)
-    if format != "json":
-        from raptr_dsl.report.summary import summary
+            _require_support(compilation.plan, backend)
+        require_replaceable(path, PLAN, "a plan", force=force)
+        compilation.plan.save(path)
+    except RaptrError as error:
+        return None, (*compilation.diagnostics, *error.diagnostics)
+    return compilation.plan, compilation.diagnostics
 
-        show_diagnostics(compilation.diagnostics, format)
-        print_trimmed(output_console(), summary(plan, f"{path} ({path.stat().st_size:,} bytes)"))
-        return
+
+def _print_summary(plan: "Plan", path: Path) -> None:
+    from raptr_dsl.report.summary import summary
+
+    print_trimmed(output_console(), summary(plan, f"{path} ({path.stat().st_size:,} bytes)"))
+
+
+def _print_json(plan: "Plan | None", diagnostics: Sequence[Diagnostic], path: Path) -> None:
     from raptr_dsl.render import as_data
     from raptr_dsl.report.summary import facts
 
-    diagnostics = [as_data(diagnostic) for diagnostic in compilation.diagnostics]
-    click.echo(json.dumps({"plan": facts(plan, str(path)), "diagnostics": diagnostics}, indent=2))
+    told = [as_data(diagnostic) for diagnostic in diagnostics]
+    click.echo(json.dumps({"plan": plan and facts(plan, str(path)), "diagnostics": told}, indent=2))
 
 
 def _require_support(plan: "Plan", backend: str) -> None:
@@ -68,30 +99,4 @@ def _require_support(plan: "Plan", backend: str) -> None:
         raise RaptrError(refused)
     declared = registry.find(backend)
     if declared.missing:
-        click.echo(
-            f"note: to run, {backend} needs {', '.join(declared.missing)}: {declared.install}", err=True
-        )
-
-
-def _write(plan: "Plan", path: Path, force: bool) -> None:
-    """Replaces a plan as a whole or not at all; anything else that is there stays, unless forced."""
-    if not force and not _may_replace(path):
-        raise fail(
-            "output-exists",
-            f"{path} is there already and is not a plan",
-            help="choose another name, or give --force to overwrite it",
-            subject=str(path),
-        )
-    plan.save(path)
-
-
-def _may_replace(path: Path) -> bool:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return True
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and str(content.get("format", "")).startswith("raptr-plan-")
+        click.echo(f"note: to run, {backend} needs {', '.join(declared.missing)}: {declared.install}", err=True)

@@ -68,6 +68,5 @@ def _as_markdown(name: str, entry: Code) -> str:
     parts = [f"## {name}", f"**{entry.title[:1].upper()}{entry.title[1:]}.**", entry.explanation.strip()]
     for heading, example in (("Wrong", entry.bad), ("Right", entry.good)):
         if example:
-            language = "sh" if example.lstrip().startswith("raptr ") else "raptr"
-            parts.append(f"{heading}:\n```{language}\n{example.strip()}\n```")
+            parts.append(f"{heading}:\n```\n{example.strip()}\n```")
     return "\n\n".join(parts) + "\n"

@@ -16,7 +16,7 @@ from raptr_dsl.cli.common import (
     schedule_options,
     show_diagnostics,
 )
-from raptr_dsl.diagnostics import fail
+from raptr_dsl.cli.output import SVG, require_replaceable, write_text
 
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
@@ -32,6 +32,7 @@ NARROWEST, WIDEST = 40, 160
 @click.option("--rows", cls=Once, type=Count(least=1), default=24, help="Rows of masks, at most: 24.")
 @click.option("--width", cls=Once, type=Count(least=NARROWEST), help="Columns; else the terminal's.")
 @click.option("--svg", cls=Once, type=click.Path(), metavar="OUT.svg", help="Write the picture there.")
+@click.option("--force", is_flag=True, help="Overwrite OUT.svg even if it is no SVG picture.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -41,6 +42,7 @@ def command(
     rows: int,
     width: int | None,
     svg: str | None,
+    force: bool,
     **overrides: Any,
 ) -> None:
     """Draws a schedule or plan: how much runs along the run, and which units run in steps sampled from it."""
@@ -52,7 +54,7 @@ def command(
     if site >= plan.shape.layers:
         raise click.UsageError(f"--site {site}: the model's blocks are 0 to {plan.shape.layers - 1}", ctx)
     if svg is not None:
-        _write_svg(plan, axes, site, Path(svg))
+        _write_svg(plan, axes, site, Path(svg), force)
         return
     from raptr_dsl.report.picture import picture
 
@@ -61,10 +63,8 @@ def command(
     print_trimmed(terminal, *picture(plan, axes, width or min(terminal.width, WIDEST), rows, site, encoding))
 
 
-def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path) -> None:
+def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path, force: bool) -> None:
     from raptr_dsl.report.svg import svg
 
-    try:
-        path.write_text(svg(plan, axes, site), encoding="utf-8")
-    except OSError as error:
-        raise fail("output-write", f"cannot write {path}: {error.strerror}", subject="--svg") from None
+    require_replaceable(path, SVG, "an SVG picture", force=force)
+    write_text(path, svg(plan, axes, site))

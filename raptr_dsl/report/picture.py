@@ -11,9 +11,7 @@ from raptr_dsl.report.timeline import timeline
 from raptr_dsl.wording import plural
 
 
-def picture(
-    plan: Plan, axes: list[str], width: int, rows: int, site: int, encoding: str | None
-) -> list[Text]:
+def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int, encoding: str | None) -> list[Text]:
     """Lines of at most `width` characters that `encoding` can express."""
     glyphs = glyphs_for(encoding)
     margin = max(_margin(plan, axis) for axis in axes)
@@ -39,7 +37,7 @@ def _heading(plan: Plan, width: int) -> list[Text]:
     if plan.doc:
         title.append(f"  {' '.join(plan.doc.split())}", "not bold")
     title.truncate(width, overflow="ellipsis")
-    ratio, ceiling = percent(report.ratio_blocks), speed_up(report.total, report.full_total)
+    ratio, ceiling = percent(report.ratio_blocks), speed_up(report.ratio_total)
     facts = Text(f"{plural(plan.steps, 'step')}, seed {plan.seed}, ", "dim")
     facts.append(f"block FLOPs {ratio} of full training, at most {ceiling} faster")
     facts.truncate(width, overflow="ellipsis")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.flops import FlopReport
+from raptr_dsl.flops import Exact, FlopReport
 from raptr_dsl.ir.bound import BoundRule
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.report.layout import stage_label
@@ -97,9 +97,7 @@ def rule_text(rule: BoundRule) -> str:
     if rule.scale != "none":
         words.append(f"scale={rule.scale}")
     if rule.keep:
-        words.append(
-            f"keep={','.join(map(str, rule.keep))}" if len(rule.keep) <= 4 else f"keep={len(rule.keep)} units"
-        )
+        words.append(f"keep={','.join(map(str, rule.keep))}" if len(rule.keep) <= 4 else f"keep={len(rule.keep)} units")
     if rule.profile.kind != "uniform":
         words.append(f"profile={rule.profile.kind}")
     if rule.every != 1:
@@ -112,9 +110,7 @@ def rule_text(rule: BoundRule) -> str:
 def _law_text(rule: BoundRule) -> str:
     """The law with its parameters: `stratified(groups=4)`."""
     parameters = rule.law.model_dump(mode="json", exclude={"law"}, exclude_defaults=True)
-    given = ", ".join(
-        f"{name}={'[…]' if isinstance(value, list) else value}" for name, value in parameters.items()
-    )
+    given = ", ".join(f"{name}={'[…]' if isinstance(value, list) else value}" for name, value in parameters.items())
     return f"{rule.law.law}({given})" if given else rule.law.law
 
 
@@ -125,10 +121,9 @@ def _costs(plan: Plan, report: FlopReport) -> Table:
     for heading in ("planned", "full", "share", "max speed-up"):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def add(heading: str, part: Fraction, whole: Fraction) -> None:
-        table.add_row(
-            heading, f"{float(part):.4e}", f"{float(whole):.4e}", percent(part / whole), speed_up(part, whole)
-        )
+    def add(heading: str, part: Exact, whole: Exact) -> None:
+        share = Fraction(part, whole)
+        table.add_row(heading, f"{float(part):.4e}", f"{float(whole):.4e}", percent(share), speed_up(share))
 
     rules = [rule for stage in plan.stages for rule in stage.axes.values()]
     mean = "" if all(rule.law.exact and not rule.choices for rule in rules) else ", mean"
@@ -159,9 +154,9 @@ def percent(share: Fraction) -> str:
     return f"{float(round(share * 100, 2)):g}%"
 
 
-def speed_up(part: Fraction, whole: Fraction) -> str:
-    """The ceiling on speed-up, rounded down so that it is never claimed too high: `1.333x`."""
-    return f"{float(Fraction(int(whole * 1000 / part), 1000)):.3f}x"
+def speed_up(share: Fraction) -> str:
+    """The ceiling on speed-up at a share of the FLOPs, rounded down so as not to promise too much: `1.333x`."""
+    return f"{int(1000 / share) / 1000:.3f}x"
 
 
 def facts(plan: Plan, written: str = "") -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Where commands write: over an older output of the same kind, and over nothing else that is there."""
+
+import re
+import stat
+from pathlib import Path
+
+from raptr_dsl.diagnostics import fail
+from raptr_dsl.files import replacing
+
+PLAN = re.compile(rb'\s*\{\s*"format":\s*"raptr-plan-')
+SVG = re.compile(rb"\s*<svg\b")
+
+
+def require_replaceable(path: Path, kind: re.Pattern[bytes], what: str, *, force: bool = False) -> None:
+    """Refuses to write over a file that does not begin like `what` (a noun phrase), unless forced.
+
+    Directories and devices are refused even so. A path that cannot be looked at is left to whoever writes there.
+
+    Raises:
+        RaptrError: `output-exists`.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise fail("output-exists", "this is no file, and cannot become one", subject=str(path))
+        with path.open("rb") as file:
+            head = file.read(256)
+    except OSError:
+        return
+    if not force and not kind.match(head):
+        raise fail(
+            "output-exists",
+            f"this file is there already, and is not {what}",
+            help="choose another name, or overwrite it with --force",
+            subject=str(path),
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file as a whole or not at all.
+
+    Raises:
+        RaptrError: `output-write`.
+    """
+    try:
+        with replacing(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path)) from error
