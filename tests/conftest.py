@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Workers share the cores: one thread each, set before torch or numpy are imported anywhere (subprocesses inherit it).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # "ci" draws the same examples every time, so that a red run is about the change; "dev" looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("dev", deadline=None, max_examples=50, print_blob=True)
