@@ -40,7 +40,7 @@ def lower(
     header = Header(origins)
     walk = Walk(unit, diagnostics, header)
     parts = walk.file(arguments_of(params, diagnostics))
-    stages = expand(parts, origins, diagnostics, lossy)
+    stages = [] if walk.effort.exhausted else expand(parts, origins, diagnostics, lossy)
     if not (header.partial or diagnostics.has_errors):
         _check_end(stages, origins, diagnostics)
     if diagnostics.has_errors:

@@ -20,7 +20,7 @@ from raptr_dsl.diagnostics import Diagnostics, Label, did_you_mean
 from raptr_dsl.syntax import ast
 
 MAX_DEPTH = 64
-MAX_STATEMENTS = 200_000
+MAX_STATEMENTS = 100_000
 
 TAKES_TIME = (ast.Stage, ast.Ramp, ast.Repeat, ast.Run)
 
