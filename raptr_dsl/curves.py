@@ -220,7 +220,7 @@ CURVES: dict[str, type[Curve]] = {cls.model_fields["curve"].default: cls for cls
 if TYPE_CHECKING:
     AnyCurve = Curve
 else:
-    AnyCurve = Annotated[Union[tuple(CURVES.values())], Field(discriminator="curve")]
+    AnyCurve = Annotated[Union[tuple(CURVES.values())], Field(discriminator="curve")]  # noqa: UP007 - a computed one
 
 
 def staircase(

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from raptr_dsl.axes import AXES, Axis, Space
+from raptr_dsl.axes import AXES, BLOCKS, Axis, Space
 from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.step import AxisMask, Step
@@ -24,9 +24,6 @@ from raptr_dsl.words import Words, below
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-BLOCK_AXIS = "depth"
-"""The axis whose units are the blocks that sites of per-block axes sit in."""
 
 CHUNK_WORDS = 2**17
 """Words made at once: as many as stay in a core's cache."""
@@ -225,17 +222,15 @@ class Sampler:
     def step(self, index: int) -> Step:
         """One step, with the axes that its stage thins."""
         place = bisect_right(self._starts, index) - 1
-        tracks = self._tracks.get(place)
-        if tracks is None:
-            tracks = self._prepare(place)
-        return Step(index, place, {name: AxisMask(*track.at(index)) for name, track in tracks.items()})
+        tracks = self._tracks_of(place).items()
+        return Step(index, place, {name: AxisMask(*track.at(index)) for name, track in tracks})
 
     def fill(self, axis: str, start: int, stop: int, out: NDArray[np.bool_]) -> None:
         """Writes the masks of an axis in steps [start, stop) to `out`, bool[stop − start, sites, n]."""
         place = bisect_right(self._starts, start) - 1
         while start < stop:
             end = min(stop, self._stages[place].stop)
-            track = (self._tracks.get(place) or self._prepare(place)).get(axis)
+            track = self._tracks_of(place).get(axis)
             part, out = out[: end - start], out[end - start :]
             if track is None:
                 part[...] = True
@@ -243,13 +238,18 @@ class Sampler:
                 track.fill(start, end, part)
             start, place = end, place + 1
 
-    def _prepare(self, place: int) -> dict[str, Track]:
-        stage, tracks = self._stages[place], {}
-        for name in sorted(stage.axes, key=lambda name: AXES[name].per_block):  # depth first: others may follow it
+    def _tracks_of(self, place: int) -> dict[str, Track]:
+        tracks = self._tracks.get(place)
+        if tracks is None:
+            tracks = self._tracks[place] = self._make_tracks(self._stages[place])
+        return tracks
+
+    def _make_tracks(self, stage: BoundStage) -> dict[str, Track]:
+        tracks: dict[str, Track] = {}
+        for name in sorted(stage.axes, key=lambda name: AXES[name].per_block):  # blocks first: others may follow them
             axis = AXES[name]
-            blocks = tracks.get(BLOCK_AXIS) if axis.per_block else None
+            blocks = tracks.get(BLOCKS.name) if axis.per_block else None
             tracks[name] = Track(stage, stage.axes[name], axis, self._words_of(axis), blocks)
-        self._tracks[place] = tracks
         return tracks
 
     def _words_of(self, axis: Axis) -> Words:

@@ -6,6 +6,7 @@ float64 of it by one division and at most one IEEE root, the same on every machi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -102,18 +103,14 @@ def _by_gap(rooted: bool) -> Evaluate:
     import numpy as np
 
     def evaluate(on: NDArray[np.bool_]) -> NDArray[np.float64]:
-        flat = on.ravel()
-        active = flat.nonzero()[0]
-        n = on.shape[-1]
-        values = np.zeros(flat.size)
-        if not active.size:
-            return values.reshape(on.shape)
-        gaps = np.empty(active.size)
-        np.subtract(active[1:], active[:-1], out=gaps[:-1])
-        gaps[-1] = flat.size - active[-1]
-        if flat.size > n:
-            # The last active unit of a site looks at the site's end, not at the next site.
+        n, size = on.shape[-1], on.size
+        active = on.ravel().nonzero()[0]
+        ends = np.empty(active.size + 1)
+        ends[:-1], ends[-1] = active, size
+        gaps = ends[1:] - ends[:-1]
+        if size > n:  # the last active unit of a site looks at the site's end, not at the next site
             np.minimum(gaps, n - active % n, out=gaps)
+        values = np.zeros(size)
         values[active] = np.sqrt(gaps) if rooted else gaps
         return values.reshape(on.shape)
 
@@ -124,8 +121,11 @@ def _by_ratio(rooted: bool) -> Evaluate:
     import numpy as np
 
     def evaluate(on: NDArray[np.bool_]) -> NDArray[np.float64]:
-        counts = on.sum(-1, keepdims=True)
-        ratio = on.shape[-1] / np.maximum(counts, 1)
-        return on * (np.sqrt(ratio) if rooted else ratio)
+        # Where nothing is on, any count does: there is nothing to scale.
+        if on.size == on.shape[-1]:
+            ratio = on.size / (np.count_nonzero(on) or 1)
+            return on * (math.sqrt(ratio) if rooted else ratio)
+        ratios = on.shape[-1] / np.maximum(on.sum(-1, keepdims=True), 1)
+        return on * (np.sqrt(ratios) if rooted else ratios)
 
     return evaluate

@@ -16,6 +16,6 @@ LAWS: dict[str, type[Law]] = {cls.model_fields["law"].default: cls for cls in La
 if TYPE_CHECKING:
     AnyLaw = Law
 else:
-    AnyLaw = Annotated[Union[tuple(LAWS.values())], Field(discriminator="law")]
+    AnyLaw = Annotated[Union[tuple(LAWS.values())], Field(discriminator="law")]  # noqa: UP007 - a computed one
 
 __all__ = ["LAWS", "AnyLaw", "Draws", "Law", "Pool"]

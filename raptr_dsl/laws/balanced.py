@@ -7,7 +7,7 @@ from math import gcd
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raptr_dsl.laws.base import Draws, Law, Pool, Select
-from raptr_dsl.laws.ranking import ranked_units, switched_on
+from raptr_dsl.laws.ranking import ranked_units, switch_on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,21 +29,19 @@ class Balanced(Law):
     def sampler(self, pool: Pool) -> Select:
         import numpy as np
 
-        order = ranked_units(pool)
+        order, switched = ranked_units(pool), switch_on(pool)
         size, quota, length = len(pool.units), int(pool.quota), self.round_length(pool)
-        # places[i]: where in the dealt order the i-th draw of a round takes its units.
-        places = (np.arange(length)[:, None] * quota + np.arange(quota)) % size if length * quota <= 2**20 else None
         place = np.arange(quota)
 
         def select(draws: Draws) -> NDArray[np.bool_]:
             count, sites, _ = draws.shape
             first, last = draws.index // length, (draws.index + count - 1) // length
             dealt = order(draws.words_of(range(first * length, last * length + 1, length)))
+            if count == 1:
+                return switched(dealt[0][:, (draws.index % length * quota + place) % size], draws.shape)
             number = np.arange(draws.index, draws.index + count)
-            turn = number % length
-            taken = places[turn] if places is not None else (turn[:, None] * quota + place) % size
+            taken = ((number % length * quota)[:, None] + place) % size
             rounds = (number // length - first)[:, None, None]
-            chosen = dealt[rounds, np.arange(sites)[:, None], taken[:, None, :]]
-            return switched_on(pool, chosen, draws.shape)
+            return switched(dealt[rounds, np.arange(sites)[:, None], taken[:, None, :]], draws.shape)
 
         return select

@@ -22,15 +22,13 @@ def rank_keys(pool: Pool) -> Callable[[NDArray[np.uint64]], NDArray[np.uint64]]:
     """
     import numpy as np
 
-    high_bits = np.uint64(2**64 - 1 - LOW_BITS)
-    units = np.arange(pool.n, dtype=np.uint64)
-    kept = np.array(pool.keep, dtype=np.intp)
+    kept = list(pool.keep)
+    high_bits, units = np.full(pool.n, 2**64 - 1 - LOW_BITS, np.uint64), np.arange(pool.n, dtype=np.uint64)
+    high_bits[kept] = units[kept] = 0
 
     def keys(words: NDArray[np.uint64]) -> NDArray[np.uint64]:
         ranked = words & high_bits
         ranked |= units
-        if kept.size:
-            ranked[..., kept] = 0
         return ranked
 
     return keys
@@ -52,28 +50,37 @@ def ranked_units(pool: Pool) -> Callable[[NDArray[np.uint64]], NDArray[np.intp]]
     def order(words: NDArray[np.uint64]) -> NDArray[np.intp]:
         ranked = keys(words)
         ranked.sort()
-        return (ranked[..., kept:] & low_bits).astype(np.intp)
+        ranked &= low_bits
+        return ranked[..., kept:].view(np.int64)
 
     return order
 
 
-def switched_on(pool: Pool, units: NDArray[np.intp], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """bool[D, sites, n]: the kept units and `units`, an intp[D, sites, …] of the same number of units in each."""
+def switch_on(pool: Pool) -> Callable[[NDArray[np.intp], tuple[int, int, int]], NDArray[np.bool_]]:
+    """(units intp[D, sites, q], shape) → bool[D, sites, n]: the kept units are on, and the given ones."""
     import numpy as np
 
-    draws, sites, n = shape
-    on = np.zeros((draws * sites, n), np.bool_)
-    on[:, list(pool.keep)] = True
-    on[np.arange(draws * sites)[:, None], units.reshape(draws * sites, -1)] = True
-    return on.reshape(shape)
+    base = _mask(pool.n, pool.keep)
+
+    def switched(units: NDArray[np.intp], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+        draws, sites, n = shape
+        if draws * sites == 1:
+            single = base.copy()
+            single[units.ravel()] = True
+            return single.reshape(shape)
+        on = np.empty((draws * sites, n), np.bool_)
+        on[...] = base
+        on[np.arange(draws * sites)[:, None], units.reshape(draws * sites, -1)] = True
+        return on.reshape(shape)
+
+    return switched
 
 
 def always(pool: Pool, chosen: tuple[int, ...]) -> Select:
     """Selects the kept units and `chosen` in every draw."""
     import numpy as np
 
-    mask = np.zeros(pool.n, np.bool_)
-    mask[list(pool.keep + chosen)] = True
+    mask = _mask(pool.n, pool.keep + chosen)
 
     def select(draws: Draws) -> NDArray[np.bool_]:
         on = np.empty(draws.shape, np.bool_)
@@ -81,3 +88,11 @@ def always(pool: Pool, chosen: tuple[int, ...]) -> Select:
         return on
 
     return select
+
+
+def _mask(n: int, units: tuple[int, ...]) -> NDArray[np.bool_]:
+    import numpy as np
+
+    mask = np.zeros(n, np.bool_)
+    mask[list(units)] = True
+    return mask

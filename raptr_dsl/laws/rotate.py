@@ -7,7 +7,7 @@ from math import gcd
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raptr_dsl.laws.base import Draws, Law, Pool, Select
-from raptr_dsl.laws.ranking import switched_on
+from raptr_dsl.laws.ranking import switch_on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,12 +31,12 @@ class Rotate(Law):
 
         units = np.array(pool.units, np.intp)
         quota, length = int(pool.quota), self.round_length(pool)
-        place = np.arange(quota)
+        place, switched = np.arange(quota), switch_on(pool)
 
         def select(draws: Draws) -> NDArray[np.bool_]:
             count, sites, _ = draws.shape
             turns = np.arange(draws.index, draws.index + count) if draws.rounds is None else draws.rounds
             chosen = units[((turns % length * quota)[:, None, None] + place) % units.size]
-            return switched_on(pool, np.broadcast_to(chosen, (count, sites, quota)), draws.shape)
+            return switched(np.broadcast_to(chosen, (count, sites, quota)), draws.shape)
 
         return select

@@ -45,16 +45,14 @@ class Systematic(Law):
         denominator = lcm(*(chances[unit].denominator for unit in pool.units))
         parts = [int(p * denominator) for p in chances]
         order, crossed = ranked_units(pool), _crossed(parts, denominator)
-        kept = list(pool.keep)
 
         def select(draws: Draws) -> NDArray[np.bool_]:
-            count, sites, n = draws.shape
             ranked = order(draws.words())
+            count, sites, n = draws.shape
+            rows = np.arange(count * sites)[:, None]
+            on = np.ones((count * sites, n), np.bool_)  # the kept units are
             hit = crossed(ranked, draws.reserved())
-            on = np.zeros((count * sites, n), np.bool_)
-            on[:, kept] = True
-            units = ranked.reshape(count * sites, -1)
-            on[np.arange(count * sites)[:, None], units] = hit.reshape(units.shape)
+            on[rows, ranked.reshape(rows.size, -1)] = hit.reshape(rows.size, -1)
             return on.reshape(draws.shape)
 
         return select
@@ -80,11 +78,12 @@ def _crossed_in_words(parts: list[int], denominator: int) -> Crossed:
     part = np.array(parts, np.int64)
 
     def crossed(ranked: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        offset = below(denominator, words)[:, None, None]
         step = part[ranked]
-        total = step.cumsum(-1)
-        total += offset
-        return total // denominator > (total - step) // denominator
+        after = step.cumsum(-1)
+        after += below(denominator, words)[:, None, None]
+        # A step of at most the denominator has passed a multiple of it if what is over is less than the step.
+        after -= after // denominator * denominator
+        return after < step
 
     return crossed
 
@@ -103,10 +102,10 @@ def _crossed_by_filter(parts: list[int], denominator: int) -> Crossed:
         after = step.cumsum(-1)
         after += (words >> np.uint64(64 - _SCALE_BITS)).astype(np.int64)[:, None, None] - quantum
         before = after - step
-        hit = after // one > before // one
+        hit = after >> _SCALE_BITS > before >> _SCALE_BITS
         # The true sums are above these ones, by less than: 1 for each unit, 1 for the cut, the quantum.
         doubt = one - (ranked.shape[-1] + 1 + quantum)
-        doubtful = ((after % one >= doubt) | (before % one >= doubt)).any(-1)
+        doubtful = ((after & one - 1 >= doubt) | (before & one - 1 >= doubt)).any(-1)
         for draw, site in np.argwhere(doubtful):
             hit[draw, site] = _crossed_exactly(parts, denominator, ranked[draw, site], int(words[draw]))
         return hit

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raptr_dsl.laws.base import Draws, Law, Pool, Select
-from raptr_dsl.laws.ranking import switched_on
+from raptr_dsl.laws.ranking import switch_on
 from raptr_dsl.words import below
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ class Window(Law):
         import numpy as np
 
         units = np.array(pool.units, np.intp)
-        breadth = np.arange(int(pool.quota))
+        breadth, switched = np.arange(int(pool.quota)), switch_on(pool)
 
         def select(draws: Draws) -> NDArray[np.bool_]:
             offset = below(units.size, draws.words()[..., 0])
-            return switched_on(pool, units[(offset[..., None] + breadth) % units.size], draws.shape)
+            return switched(units[(offset[..., None] + breadth) % units.size], draws.shape)
 
         return select
