@@ -1,12 +1,10 @@
 """Text → syntax tree: the statements that parse, and a diagnostic for each that does not."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Edit
+from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.automaton import Automaton, Unexpected
@@ -32,7 +30,7 @@ def parse(source: Source, diagnostics: Diagnostics) -> ast.File:
     if len(source.text) > FILE_BYTES:
         report_too_large(source.name, diagnostics)
         return ast.File(whole, ())
-    with _garbage_collection_paused():
+    with garbage_collection_paused():
         try:
             return ast.File(whole, tuple(_Parser(source, diagnostics).statements()))
         except Limit:
@@ -150,15 +148,3 @@ def _check_depth(source: Source, tokens: list[Token]) -> None:
                     help="give parts of it names with `let`",
                 )
             )
-
-
-@contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Nothing made here is in a cycle, and the collector would walk all of it again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
