@@ -88,7 +88,7 @@ def evaluator(scale: str, by_gap: bool, marginals: Sequence[Fraction]) -> Evalua
     chosen = SCALES[scale]
     match chosen.basis(by_gap):
         case "one":
-            return lambda on: on.astype(np.float64)
+            return _as_ones
         case "gap":
             return _by_gap(chosen.rooted)
         case "ratio":
@@ -96,7 +96,11 @@ def evaluator(scale: str, by_gap: bool, marginals: Sequence[Fraction]) -> Evalua
         case "chance":
             # Correctly rounded quotients of integers of any size.
             inverse = np.array([p.denominator / p.numerator if p > 0 else 0.0 for p in marginals])
-            return lambda on: on * inverse
+            return lambda on: np.where(on, inverse, 0.0)
+
+
+def _as_ones(on: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return on.astype("float64")
 
 
 def _by_gap(rooted: bool) -> Evaluate:
@@ -123,8 +127,8 @@ def _by_ratio(rooted: bool) -> Evaluate:
     def evaluate(on: NDArray[np.bool_]) -> NDArray[np.float64]:
         # Where nothing is on, any count does: there is nothing to scale.
         if on.size == on.shape[-1]:
-            ratio = on.size / (np.count_nonzero(on) or 1)
-            return on * (math.sqrt(ratio) if rooted else ratio)
+            ratio = on.size / (int(np.count_nonzero(on)) or 1)
+            return on * np.float64(math.sqrt(ratio) if rooted else ratio)
         ratios = on.shape[-1] / np.maximum(on.sum(-1, keepdims=True), 1)
         return on * (np.sqrt(ratios) if rooted else ratios)
 

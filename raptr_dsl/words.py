@@ -54,7 +54,7 @@ class _Generator(threading.local):
         """`count` words of the stream of `key`, from the block behind `counter` on."""
         self.position["key"] = key
         self.position["counter"][0] = counter
-        self.philox.state = self.state
+        self.philox.state = self.state  # pyright: ignore[reportAttributeAccessIssue] - lists are faster than arrays
         return self.philox.random_raw(count)
 
 

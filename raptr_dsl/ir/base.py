@@ -3,9 +3,9 @@
 import re
 from fractions import Fraction
 from functools import cache
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, dataclass_transform, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
 _RATIONAL = re.compile(r"-?[0-9]{1,1000}(/[0-9]{1,1000})?", re.ASCII)
 
@@ -23,7 +23,14 @@ Rational = Annotated[Fraction, BeforeValidator(_read_rational)]
 """An exact number; in JSON a string, `"num/den"` or `"num"`."""
 
 
-class Frozen(BaseModel, frozen=True, extra="forbid"):
+@dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(Field,))
+class _FrozenModel(type(BaseModel)):
+    """Tells type checkers that every class below `Frozen` is frozen too."""
+
+    __hash__ = type.__hash__
+
+
+class Frozen(BaseModel, metaclass=_FrozenModel, frozen=True, extra="forbid"):
     """An immutable value without spans. Unknown fields are refused; JSON writes a rational as `"num/den"`.
 
     What is written leaves out the fields that have their default, but for those whose only value names the kind
