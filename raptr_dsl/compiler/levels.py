@@ -111,7 +111,7 @@ class Level(NamedTuple):
 
     def is_complete(self) -> bool:
         """Whether everything was read that has to add up."""
-        return bool(self.parts) and not self.lossy and _is_complete(self.parts)
+        return not self.lossy and _is_complete(self.parts)
 
 
 def _summands(parts: Sequence[Part], times: int) -> Iterator[Summand]:
@@ -129,7 +129,7 @@ def _is_complete(parts: Sequence[Part]) -> bool:
                 return False
         elif part.spec is None:
             return False
-    return True
+    return bool(parts)
 
 
 def count_stages(part: Part) -> int:

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from raptr_dsl.compiler.lower import lower
-from raptr_dsl.diagnostics import Diagnostics
+from raptr_dsl.diagnostics import Diagnostic, Diagnostics
 from raptr_dsl.render import render_text
+from raptr_dsl.source import Source
 from raptr_dsl.syntax.files import load_source
 from raptr_dsl.syntax.parser import parse
 
@@ -30,6 +31,24 @@ def test_bad_file_gets_its_diagnostics(name: str, golden, monkeypatch: pytest.Mo
 
     assert schedule is None
     golden(GOLDEN / name.replace(".raptr", ".txt"), render_text(diagnostics) + "\n")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_fix_mends_what_it_is_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN)
+    for problem in problems_of(Path(name).read_text("utf-8")):
+        if problem.fix is None:
+            continue
+        fixed, span = problem.fix.span.source.text, problem.fix.span
+        mended = problems_of(fixed[: span.start] + problem.fix.text + fixed[span.end :])
+        assert not any(item.message == problem.message and item.code == problem.code for item in mended)
+
+
+def problems_of(text: str) -> list[Diagnostic]:
+    """What is wrong with a text, syntax included."""
+    diagnostics = Diagnostics()
+    lower(parse(Source("main.raptr", text), diagnostics), diagnostics)
+    return diagnostics.sorted()
 
 
 def test_there_are_golden_files() -> None:
