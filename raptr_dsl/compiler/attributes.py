@@ -48,7 +48,8 @@ class Attribute:
 
 def _law(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     legal = {name: law for name, law in LAWS.items() if axis.laws is None or name in axis.laws}
-    return make(node, legal, "law", scope, f"sample= of {axis.name}") or FAILED
+    what = "sample=" if axis.laws is None else f"sample= of {axis.name}"  # one mistake for all axes, if it is one
+    return make(node, legal, "law", scope, what) or FAILED
 
 
 def _profile(node: ast.Value, axis: Axis, scope: Scope) -> Any:

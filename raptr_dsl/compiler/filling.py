@@ -100,7 +100,9 @@ class _Report:
         self.level, self.total, self.diagnostics, self.horizon = level, total, diagnostics, horizon
         self.summands = level.summands()
         self.in_shares = not (total.steps or total.tokens)
-        self.run = (Label(level.run, "run from here"),) if level.run else ()
+        # A file whose own shares do not add up is wrong wherever it is run: one mistake, however often it is.
+        is_own = self.in_shares and not any(summand.spec.parametric for summand in self.summands)
+        self.run = (Label(level.run, "run from here"),) if level.run and not is_own else ()
 
     def overrun(self) -> None:
         culprit = self._first_too_many()

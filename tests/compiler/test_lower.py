@@ -617,3 +617,12 @@ def test_origins_of_the_header() -> None:
     assert span.text == "steps 100"
     assert origins.at(("requirements", 0)).text == "75%"
     assert origins.span(("seed",)) is None
+
+
+def test_one_mistake_is_reported_once_however_often_it_is_met() -> None:
+    assert codes_of("default sample=balancd\nstage depth=1/2 width=1/2 steps=50%\nstage steps=rest") == ["unknown-word"]
+    assert codes_of("stage depth=1/2 width=1/2 scale=sqr steps=50%\nstage steps=rest") == ["unknown-word"]
+    files = {"part.raptr": "param n: int = 1\nstage depth=n/12 steps=60%\nstage steps=60%"}
+    text = 'use "part.raptr"\nrun part(n=2) steps=50%\nrun part(n=3) steps=50%'
+    assert codes_of(text, files) == ["stages-overrun"]
+    assert codes_of("repeat 3 { stage dept=6/12 steps=10% }\nstage steps=rest") == ["unknown-attribute"]
