@@ -17,18 +17,18 @@ class TrainSettings(Frozen):
     once over the whole tree by `min(1, clip / (norm + 1e-6))` (torch's form). Weights start from `init_seed`.
     """
 
-    lr: float = Field(1e-3, gt=0)
-    warmup: int = Field(0, ge=0)
+    lr: float = Field(default=1e-3, gt=0)
+    warmup: int = Field(default=0, ge=0)
     lr_schedule: Literal["cosine", "constant"] = "cosine"
-    lr_floor: float = Field(0.1, ge=0, le=1)
-    weight_decay: float = Field(0.1, ge=0)
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.95, ge=0, lt=1)
-    eps: float = Field(1e-8, gt=0)
-    clip: float = Field(1.0, gt=0)
-    micro_batches: int = Field(1, ge=1)
+    lr_floor: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = Field(default=0.1, ge=0)
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    beta2: float = Field(default=0.95, ge=0, lt=1)
+    eps: float = Field(default=1e-8, gt=0)
+    clip: float = Field(default=1.0, gt=0)
+    micro_batches: int = Field(default=1, ge=1)
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
-    init_seed: int = Field(0, ge=0, lt=2**64)
+    init_seed: int = Field(default=0, ge=0, lt=2**64)
 
     def learning_rate(self, step: int, horizon: int) -> float:
         """The learning rate of a 0-based optimizer step.

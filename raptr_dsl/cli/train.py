@@ -2,7 +2,7 @@
 
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -82,7 +82,7 @@ def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: 
         reporter = watch.reporter(plan, plan.name)
         summary = train(plan, backend, feed, settings, out, resume=resume, reporter=reporter)
     if not summary.finished:
-        stopped(summary, f"raptr train --resume --out {out}")
+        stopped(summary.signal, f"raptr train --resume --out {out}")
     _conclude(summary, out)
 
 
@@ -97,14 +97,10 @@ def load_backend(plan: "Plan", name: str) -> "Backend":
     return backend
 
 
-def stopped(summary: "RunSummary", again: str) -> None:
+def stopped(number: int | None, again: str) -> NoReturn:
     """Ends the command as a program ends by a signal, and says how to go on."""
-    number = summary.signal or signal.SIGINT
-    click.echo(
-        f"stopped by {signal.Signals(number).name} after {summary.steps:,} steps, with a checkpoint; "
-        f"go on with: {again}",
-        err=True,
-    )
+    number = number or signal.SIGINT
+    click.echo(f"stopped by {signal.Signals(number).name}, with a checkpoint; go on with: {again}", err=True)
     raise click.exceptions.Exit(128 + number)
 
 

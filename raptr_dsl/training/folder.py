@@ -87,17 +87,29 @@ def open_folder(path: Path, *, resume: bool) -> Iterator[RunFolder]:
     Raises:
         RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`.
     """
-    is_new = not path.exists()
-    with writing("the folder of the run", path):
+    folder, is_new = RunFolder(path), not path.exists()
+    with locked(path):
+        try:
+            _require_usable(folder, resume)
+            yield folder
+        finally:
+            if not folder.begun:
+                _leave_no_trace(folder, remove_folder=is_new)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A folder, made if need be, that no other process can have by this function while the block lasts.
+
+    Raises:
+        RaptrError: `train-locked`, `train-write`.
+    """
+    with writing("the folder", path):
         path.mkdir(parents=True, exist_ok=True)
         lock = _lock(path)
-    folder = RunFolder(path)
     try:
-        _require_usable(folder, resume)
-        yield folder
+        yield
     finally:
-        if not folder.begun:
-            _leave_no_trace(folder, remove_folder=is_new)
         os.close(lock)
 
 

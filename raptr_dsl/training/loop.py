@@ -80,6 +80,11 @@ class Run:
     def is_done(self) -> bool:
         return self.step == self.plan.steps
 
+    @property
+    def planned_flops(self) -> int:
+        """Training FLOPs of the steps done."""
+        return self._account.flops
+
     def begin(self) -> None:
         """The first line of the log."""
         self._record(

@@ -27,13 +27,15 @@ class Stop:
 def stop_requests() -> Iterator[Stop]:
     """Notes the first signal instead of dying of it; a second one acts as if nobody listened.
 
-    Outside the main thread, where Python allows no handlers, nothing is caught.
+    A signal that the process was started to ignore stays ignored. Outside the main thread, where Python allows no
+    handlers, nothing is caught.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -43,7 +45,7 @@ def stop_requests() -> Iterator[Stop]:
         stop.request(number)
         restore()
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield stop

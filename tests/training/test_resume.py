@@ -266,3 +266,12 @@ def test_settings_are_written_whole_so_that_other_defaults_cannot_change_a_run(t
     written = json.loads((tmp_path / "settings.json").read_bytes())
     assert written.keys() == RunSettings.model_fields.keys()
     assert written["train"].keys() == TrainSettings.model_fields.keys()
+
+
+def test_a_signal_that_the_process_ignores_stays_ignored(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        summary, _, _ = go(tmp_path, faults={7: lambda _: signal.raise_signal(signal.SIGINT)})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert summary.finished
