@@ -61,8 +61,9 @@ class _Expander:
         may_be_empty = optional or any(summand.spec.parametric for summand in summands)
         left = total.left_of(level.length) if total.rests else level.length
         if level.is_complete():
+            level = level._replace(may_be_empty=may_be_empty)
             self.origins.levels.append(level)
-            check_filled(level, total, self.diagnostics, may_be_empty=may_be_empty)
+            check_filled(level, total, self.diagnostics)
         self._parts(level.parts, level.length, left, link, optional, may_be_empty)
 
     def _parts(

@@ -36,18 +36,8 @@ def check_levels(levels: Sequence[Level], diagnostics: Diagnostics, steps: int, 
     return good
 
 
-def check_filled(
-    level: Level,
-    total: Total,
-    diagnostics: Diagnostics,
-    horizon: Horizon | None = None,
-    may_be_empty: bool = False,
-) -> bool:
-    """Whether the parts fill the level; True also where that depends on a horizon which is not given.
-
-    Args:
-        may_be_empty: whether `rest` may come to nothing, because a parameter had a hand in it (rule 13).
-    """
+def check_filled(level: Level, total: Total, diagnostics: Diagnostics, horizon: Horizon | None = None) -> bool:
+    """Whether the parts fill the level; True also where that depends on a horizon which is not given."""
     if len(total.rests) > 1 or any(rest.times > 1 for rest in total.rests):
         _report_rests(total.rests, diagnostics)
         return False
@@ -56,7 +46,7 @@ def check_filled(
         return True
     report = _Report(level, total, diagnostics, horizon)
     if total.rests:
-        if sign > 0 or (not sign and may_be_empty):
+        if sign > 0 or (not sign and level.may_be_empty):
             return True
         report.nothing_left()
     elif sign < 0:
@@ -158,14 +148,13 @@ class _Report:
         """The duration with which one part would fill the level, where that is a short edit."""
         spec, times = self.summands[number]
         room = self._room(number)
-        if room is None or room <= 0 or times > 1:
-            return (
-                "shorten the stages before this one" if room is not None and room <= 0 else "write steps=rest here",
-                None,
-            )
+        if room is not None and room <= 0:
+            return "shorten the stages before this one", None
+        if room is None or times > 1:
+            return "write steps=rest here", None
         value = share_text(room) if spec.unit == "share" else str(room)
         fix = Edit(spec.attribute.value.span, value)
-        return f"write {spec.unit if spec.unit != 'share' else 'steps'}={value} here, or steps=rest", fix
+        return f"write steps={value} here, or steps=rest", fix
 
     def _room(self, number: int) -> Fraction | None:
         """What all other parts leave, in the unit of one part, if that unit can measure the level."""
@@ -177,7 +166,9 @@ class _Report:
         if spec.unit == "share":
             return 1 - used
         whole = self._steps()
-        return None if whole is None or spec.unit != "steps" else whole - used
+        if whole is None or spec.unit != "steps" or (whole - used).denominator != 1:
+            return None
+        return whole - used
 
     def _steps(self) -> Fraction | None:
         """The steps of the level, where they are known."""

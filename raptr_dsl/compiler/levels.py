@@ -97,6 +97,7 @@ class Level(NamedTuple):
 
     Attributes:
         run: the statement that asked for a level of another file. lossy: see `Group`.
+        may_be_empty: whether a parameter had a hand in it, so that `rest` may come to nothing (rule 13).
     """
 
     title: str
@@ -104,6 +105,7 @@ class Level(NamedTuple):
     parts: Sequence[Part]
     run: Span | None = None
     lossy: bool = False
+    may_be_empty: bool = False
 
     def summands(self) -> list[Summand]:
         """The parts that say how long they take, in order."""

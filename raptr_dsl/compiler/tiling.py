@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from raptr_dsl.compiler.filling import check_levels
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostics, Label
 from raptr_dsl.ir.model import ModelShape
@@ -46,6 +47,8 @@ def tile(
     schedule: Schedule, shape: ModelShape, steps: int, origins: Origins, diagnostics: Diagnostics
 ) -> list[Tile] | None:
     """The steps of every stage that has any, or None if they do not tile the run."""
+    if not check_levels(origins.levels, diagnostics, steps, shape.tokens):
+        return None
     durations = [_exact_steps(stage.duration, Fraction(steps), shape) for stage in schedule.stages]
     if not _add_up(schedule, durations, steps, origins, diagnostics):
         return None
