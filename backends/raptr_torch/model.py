@@ -28,17 +28,16 @@ class Units:
 
     Attributes:
         count: how many. index: int64[count] ascending rows of the unit-major tensors, or None for all of them.
-        factor: of the units' outputs: one number, a float64[count] tensor where units differ, or None for 1.
+        factor: of the units' outputs: one number, [count, 1, 1] where units differ, or None for 1.
     """
 
     count: int
     index: Tensor | None = None
     factor: float | Tensor | None = None
 
-    def rows(self, parameter: Tensor) -> Tensor:
-        """[units, size, …] → [count·size, …], contiguous."""
-        chosen = parameter if self.index is None else parameter.index_select(0, self.index)
-        return chosen.flatten(0, 1)
+    def select(self, parameter: Tensor) -> Tensor:
+        """[units, …] → [count, …], contiguous."""
+        return parameter if self.index is None else parameter.index_select(0, self.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,8 @@ class InputProjection(nn.Module):
 
     def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
         """[batch, seq, hidden] → [batch, seq, count·size]."""
-        product = F.linear(x, units.rows(self.weight), units.rows(self.bias))
+        weight, bias = units.select(self.weight), units.select(self.bias)
+        product = F.linear(x, weight.flatten(0, 1), bias.flatten())
         meter.matmul(x, product)
         return product
 
@@ -83,14 +83,10 @@ class OutputProjection(nn.Module):
 
     def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
         """[batch, seq, count·size] → [batch, seq, hidden]."""
-        weight, alpha = units.rows(self.weight), 1.0
-        if isinstance(units.factor, Tensor):
-            # Rows of the weight: there are fewer of them than of tokens in any real run.
-            size = self.weight.shape[1]
-            weight = weight * units.factor.to(weight.dtype).repeat_interleave(size).unsqueeze(1)
-        elif units.factor is not None:
-            alpha = units.factor  # inside the matmul, free
-        product = torch.addmm(self.bias, x.flatten(0, 1), weight, alpha=alpha)
+        weight = units.select(self.weight)
+        if units.factor is not None:
+            weight = weight * units.factor  # in any real run a smaller tensor than x
+        product = torch.addmm(self.bias, x.flatten(0, 1), weight.flatten(0, 1))
         meter.matmul(x, product)
         return product.view(*x.shape[:2], -1)
 

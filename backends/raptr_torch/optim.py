@@ -25,7 +25,8 @@ from raptr_torch.sites import Part
 MOST_VIEWS = 32
 """Runs of neighbouring active rows that are shown as views; more of them are cheaper to copy and to copy back."""
 
-Rows = slice | Tensor
+Rows = tuple[int, int] | Tensor
+"""Active rows: start and number of neighbours, or an index of any."""
 
 
 @dataclass(slots=True)
@@ -130,6 +131,7 @@ class OptimizerBinding:
             return
         rules = self._plan.stages[step.stage].axes
         depth = step.axes.get("depth")
+        rows: dict[tuple[str, int | None], list[Rows]] = {}
         for parameter, part in self._parts.items():
             if not parameter.requires_grad:
                 continue
@@ -139,8 +141,12 @@ class OptimizerBinding:
             if parameter.grad is None:  # its block ran, and no unit of it: counts advance all the same
                 self._lend(parameter)
             mask = step.axes.get(part.axis) if part.axis else None
-            if mask is not None and rules[part.axis].idle == "skip" and not mask.on[part.block].all():
-                self._narrow(parameter, mask.on[part.block])
+            if mask is None or rules[str(part.axis)].idle == "zero" or mask.on[part.block].all():
+                continue
+            site = (str(part.axis), part.block)
+            if site not in rows:
+                rows[site] = _runs(mask.on[part.block], parameter.device)
+            self._narrow(parameter, rows[site])
         if self._narrowed:
             self._show_stand_ins()
 
@@ -173,16 +179,15 @@ class OptimizerBinding:
 
     # --- rows ---------------------------------------------------------------------------------------------------
 
-    def _narrow(self, parameter: nn.Parameter, on: np.ndarray) -> None:
-        rows = _runs(on, parameter.device)
+    def _narrow(self, parameter: nn.Parameter, rows: list[Rows]) -> None:
         weights, gradient, state = parameter.detach(), parameter.grad, self.optimizer.state.get(parameter, {})
         assert gradient is not None  # lent above where it was missing
         stand_ins, given = [], []
         for selection in rows:
-            stand_in = weights[selection]
-            stand_in.grad = gradient[selection]
+            stand_in = _take(weights, selection)
+            stand_in.grad = _take(gradient, selection)
             stand_ins.append(stand_in)
-            given.append({word: _select(value, selection, weights.shape) for word, value in state.items()})
+            given.append({word: _take_state(value, selection, weights.shape) for word, value in state.items()})
         self._narrowed.append(Narrowed(parameter, rows, stand_ins, given))
 
     def _show_stand_ins(self) -> None:
@@ -207,29 +212,36 @@ class OptimizerBinding:
         parameter, state = narrowed.parameter, self.optimizer.state[narrowed.parameter]
         for rows, stand_in, given in zip(narrowed.rows, narrowed.stand_ins, narrowed.given, strict=True):
             if isinstance(rows, Tensor):
-                parameter[rows] = stand_in
+                parameter.index_copy_(0, rows, stand_in)
             for word, value in self.optimizer.state.pop(stand_in).items():
                 kept = state.get(word)
                 if not isinstance(value, Tensor) or not isinstance(kept, Tensor):
                     state[word] = value
                 elif kept.shape != parameter.shape:
                     kept.copy_(value)  # the count: the same after each of the selections
-                elif isinstance(rows, Tensor) or value is not given.get(word):
-                    kept[rows] = value
+                elif isinstance(rows, Tensor):
+                    kept.index_copy_(0, rows, value)
+                elif value is not given.get(word):
+                    kept.narrow(0, *rows).copy_(value)
 
 
 def _runs(on: np.ndarray, device: torch.device) -> list[Rows]:
-    """The active rows as slices of neighbours, or as one index tensor where those would be too many."""
+    """The active rows as runs of neighbours, or as one index where those would be too many; never an empty list."""
     edges = np.flatnonzero(np.diff(on.astype(np.int8), prepend=0, append=0))
     if not edges.size:
-        return [slice(0, 0)]
+        return [(0, 0)]  # a view of no row: its count advances
     if edges.size > 2 * MOST_VIEWS:
         return [torch.from_numpy(on.nonzero()[0]).to(device)]
-    return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
+    return [(start, stop - start) for start, stop in edges.reshape(-1, 2).tolist()]
 
 
-def _select(value: Any, rows: Rows, shape: torch.Size) -> Any:
-    """The state of some rows: views of what is shaped like the parameter, copies of counts."""
+def _take(tensor: Tensor, rows: Rows) -> Tensor:
+    """A view of a run of rows, or a copy of rows anywhere."""
+    return tensor.index_select(0, rows) if isinstance(rows, Tensor) else tensor.narrow(0, *rows)
+
+
+def _take_state(value: Any, rows: Rows, shape: torch.Size) -> Any:
+    """The state of some rows: what is shaped like the parameter as they are taken, counts copied."""
     if not isinstance(value, Tensor):
         return value
-    return value[rows] if value.shape == shape else value.clone()
+    return _take(value, rows) if value.shape == shape else value.clone()

@@ -69,14 +69,13 @@ class TransformerSites:
         full = running_in_full(self.model.shape, meter)
         if all(mask.full for mask in axes.values()):
             return full
-        device = self.model.norm.weight.device
         blocks = [block for block in full.blocks if block is not None]
         layers = len(blocks)
         depth = _thinned(axes, "depth")
         on = depth.on[0] if depth else np.ones(layers, dtype=bool)
         factors = _numbers(depth.scale[0]) if depth else [None] * layers
-        heads = _units(_thinned(axes, "heads"), [block.heads for block in blocks], device)
-        width = _units(_thinned(axes, "width"), [block.width for block in blocks], device)
+        heads = _units(_thinned(axes, "heads"), [block.heads for block in blocks], self.model.norm.weight)
+        width = _units(_thinned(axes, "width"), [block.width for block in blocks], self.model.norm.weight)
         running = (RunningBlock(heads[i], width[i], factors[i]) if on[i] else None for i in range(layers))
         return Running(tuple(running), meter)
 
@@ -91,18 +90,18 @@ def _numbers(factors: np.ndarray) -> list[float | None]:
     return [None if factor == 1.0 else factor for factor in factors.tolist()]
 
 
-def _units(mask: AxisMask | None, full: list[Units], device: torch.device) -> list[Units]:
-    """The units of every site, their indices in one transfer to the device."""
+def _units(mask: AxisMask | None, full: list[Units], like: Tensor) -> list[Units]:
+    """The units of every site, for a model whose tensors are like that one; indices in one transfer to its device."""
     if mask is None:
         return full
     units = mask.on.shape[1]
     counts = mask.on.sum(axis=1).tolist()
-    indices = torch.from_numpy(mask.on.nonzero()[1]).to(device, non_blocking=True).split(counts)
+    indices = torch.from_numpy(mask.on.nonzero()[1]).to(like.device, non_blocking=True).split(counts)
     least = np.where(mask.on, mask.scale, np.inf).min(axis=1)
     most = np.where(mask.on, mask.scale, -np.inf).max(axis=1)
     result = []
     for site, (count, index, factor) in enumerate(zip(counts, indices, _numbers(most), strict=True)):
         if count and least[site] != most[site]:
-            factor = torch.from_numpy(mask.scale[site][mask.on[site]]).to(device)
+            factor = torch.from_numpy(mask.scale[site][mask.on[site]]).to(like).view(-1, 1, 1)
         result.append(Units(count, None if count == units else index, factor))
     return result

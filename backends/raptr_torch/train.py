@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
@@ -58,7 +58,7 @@ class TorchTrainer:
         self.model.train()
         with self.runner.step(index):
             loss = self._accumulate(batch)
-            norm = float(clip_grad_norm_(self.model.parameters(), self.settings.clip))
+            norm = self._clip()
             require_finite(index, loss, norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -96,6 +96,15 @@ class TorchTrainer:
             part_loss.backward()
             loss += part_loss.detach().cpu()
         return float(loss)
+
+    def _clip(self) -> float:
+        """Clips the gradient over the whole tree; its norm before that."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = get_total_norm(gradients)
+        length = float(norm)
+        if length + 1e-6 > self.settings.clip:  # below, the gradients would be read and written to be multiplied by 1
+            clip_grads_with_norm_(self.model.parameters(), self.settings.clip, norm)
+        return length
 
     def _loss(self, batch: Batch) -> Tensor:
         inputs, targets = self._tensor(batch.inputs), self._tensor(batch.targets)

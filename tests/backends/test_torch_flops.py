@@ -51,9 +51,9 @@ def test_a_thinned_axis_costs_less_than_the_full_network(axis: str) -> None:
 
 def _all_rows(self: Units, parameter: Tensor) -> Tensor:
     if self.index is None:
-        return parameter.flatten(0, 1)
+        return parameter
     on = torch.zeros(parameter.shape[0]).index_fill(0, self.index, 1.0)
-    return (parameter * on.view(-1, *[1] * (parameter.dim() - 1))).flatten(0, 1)
+    return parameter * on.view(-1, *[1] * (parameter.dim() - 1))
 
 
 def _every_block(self: Transformer, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -75,8 +75,8 @@ def _every_block(self: Transformer, inputs: Tensor, positions: Tensor | None = N
 @pytest.mark.parametrize(
     ("axis", "owner", "name", "broken"),
     [
-        ("heads", Units, "rows", _all_rows),
-        ("width", Units, "rows", _all_rows),
+        ("heads", Units, "select", _all_rows),
+        ("width", Units, "select", _all_rows),
         ("depth", Transformer, "forward", _every_block),
     ],
 )
