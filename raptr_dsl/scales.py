@@ -94,8 +94,8 @@ def evaluator(scale: str, by_gap: bool, marginals: Sequence[Fraction]) -> Evalua
         case "ratio":
             return _by_ratio(chosen.rooted)
         case "chance":
-            # Correctly rounded quotients of integers of any size.
-            inverse = np.array([p.denominator / p.numerator if p > 0 else 0.0 for p in marginals])
+            # Correctly rounded quotients of integers of any size; below 2^−64 a unit is never on (rule 27).
+            inverse = np.array([p.denominator / p.numerator if p * 2**64 >= 1 else 0.0 for p in marginals])
             return lambda on: np.where(on, inverse, 0.0)
 
 
