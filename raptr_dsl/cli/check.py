@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raptr_dsl.cli.common import counted, format_option, schedule_options, show_diagnostics
+from raptr_dsl.diagnostics import Diagnostic
+from raptr_dsl.garbage import garbage_collection_paused
 
 if TYPE_CHECKING:
     from raptr_dsl.render import Format
@@ -24,22 +26,28 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
     A directory stands for the .raptr files in it, at any depth, and `-` for standard input. Sizes and
     requirements are checked where a model and a number of steps are known, from the file or from the options.
     """
+    paths = list(dict.fromkeys(_expanded(files, ctx)))
+    with garbage_collection_paused():
+        diagnostics = list(_checked(paths, overrides))
+    show_diagnostics(diagnostics, format)
+    apart = "\n" if diagnostics and format == "text" else ""
+    number = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"
+    click.echo(f"{apart}{number}, {counted(diagnostics)}", err=True)
+    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
+        ctx.exit(1)
+
+
+def _checked(paths: list[str], overrides: dict[str, Any]) -> Iterator[Diagnostic]:
     from raptr_dsl.api import Options, check_file, check_text
     from raptr_dsl.syntax.files import FILE_BYTES
 
     options = Options(**overrides)
-    diagnostics, paths = [], list(dict.fromkeys(_expanded(files, ctx)))
     for path in paths:
         if path == "-":
             text = sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace")
-            done = check_text(text, options, name="<stdin>")
+            yield from check_text(text, options, name="<stdin>").diagnostics
         else:
-            done = check_file(path, options)
-        diagnostics += done.diagnostics
-    show_diagnostics(diagnostics, format)
-    click.echo(f"{len(paths)} {'file' if len(paths) == 1 else 'files'}, {counted(diagnostics)}", err=True)
-    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
-        ctx.exit(1)
+            yield from check_file(path, options).diagnostics
 
 
 def _expanded(files: tuple[str, ...], ctx: click.Context) -> Iterator[str]:

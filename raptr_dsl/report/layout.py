@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from rich.text import Text
+
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
@@ -33,6 +35,7 @@ class Glyphs:
     corner: str
     horizontal: str
     border: str
+    ellipsis: str
 
     @property
     def full(self) -> str:
@@ -43,8 +46,8 @@ class Glyphs:
         return bool(self.upper)
 
 
-BLOCKS = Glyphs(" ▁▂▃▄▅▆▇█", " ░▒▓█", "▀", "▄", "·", "│", "┤", "└", "─", "┴")
-ASCII = Glyphs(" #", " .:+#", "", "", ".", "|", "+", "+", "-", "+")
+BLOCKS = Glyphs(" ▁▂▃▄▅▆▇█", " ░▒▓█", "▀", "▄", "·", "│", "┤", "└", "─", "┴", "…")
+ASCII = Glyphs(" #", " .:+#", "", "", ".", "|", "+", "+", "-", "+", "")
 
 STAGE_STYLES = ("cyan", "green", "yellow", "magenta", "blue", "red")
 """Terminal colours of stages, in turn: the named ones, which follow the terminal's theme."""
@@ -124,7 +127,15 @@ def chart_title(plan: Plan, axis: str) -> str:
 def raster_title(plan: Plan, axis: str, columns: Sequence[Column], site: int) -> str:
     where = f" of block {site}" if AXES[axis].per_block else ""
     sampled = len({column.step for column in columns})
-    return f"which {units_text(plan, axis)}{where} run, in {plural(sampled, 'step')} of the run, one a column"
+    return f"which {units_text(plan, axis)}{where} run, in {plural(sampled, 'sampled step')}"
+
+
+def cut(text: Text, width: int, glyphs: Glyphs) -> Text:
+    """The text in at most `width` columns."""
+    if text.cell_len > width:
+        text.truncate(width - len(glyphs.ellipsis))
+        text.append(glyphs.ellipsis)
+    return text
 
 
 def stage_label(plan: Plan, index: int) -> str:

@@ -4,7 +4,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.layout import chart_title, columns, glyphs_for, raster_title
+from raptr_dsl.report.layout import Glyphs, chart_title, columns, cut, glyphs_for, raster_title
 from raptr_dsl.report.raster import raster
 from raptr_dsl.report.summary import percent, speed_up
 from raptr_dsl.report.timeline import timeline
@@ -16,11 +16,11 @@ def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int, encod
     glyphs = glyphs_for(encoding)
     margin = max(_margin(plan, axis) for axis in axes)
     shown = columns(plan, width - margin - 1)
-    lines = _heading(plan, width)
+    lines = _heading(plan, width, glyphs)
     for axis in axes:
-        lines += [Text(), Text(chart_title(plan, axis), "bold")]
+        lines += [Text(), cut(Text(chart_title(plan, axis), "bold"), width, glyphs)]
         lines += timeline(plan, axis, shown, margin, glyphs)
-        lines += [Text(), Text(raster_title(plan, axis, shown, site), "bold")]
+        lines += [Text(), cut(Text(raster_title(plan, axis, shown, site), "bold"), width, glyphs)]
         lines += raster(plan, axis, shown, margin, glyphs, rows, site)
     return lines
 
@@ -31,14 +31,12 @@ def _margin(plan: Plan, axis: str) -> int:
     return 1 + max(len(str(space.units * space.group)), 2 * len(str(space.units - 1)) + 1)
 
 
-def _heading(plan: Plan, width: int) -> list[Text]:
+def _heading(plan: Plan, width: int, glyphs: Glyphs) -> list[Text]:
     report = plan.flops()
     title = Text(plan.name, "bold")
     if plan.doc:
         title.append(f"  {' '.join(plan.doc.split())}", "not bold")
-    title.truncate(width, overflow="ellipsis")
     ratio, ceiling = percent(report.ratio_blocks), speed_up(report.ratio_total)
     facts = Text(f"{plural(plan.steps, 'step')}, seed {plan.seed}, ", "dim")
     facts.append(f"block FLOPs {ratio} of full training, at most {ceiling} faster")
-    facts.truncate(width, overflow="ellipsis")
-    return [title, facts]
+    return [cut(title, width, glyphs), cut(facts, width, glyphs)]

@@ -24,7 +24,7 @@ def mask_columns(plan: Plan, axis: str, columns: Sequence[Column], site: int = 0
         elif mask is None or mask.full:
             drawn.append(everything)
         else:
-            drawn.append(tuple(mask.on[site].tolist()))
+            drawn.append(tuple(mask.on[site if AXES[axis].per_block else 0].tolist()))
     return drawn
 
 
@@ -60,4 +60,4 @@ def _cell(units: Cells, together: int, style: str, glyphs: Glyphs) -> tuple[str,
         return glyphs.full, style
     if together == 2 and glyphs.has_halves:
         return (glyphs.upper if units[0] else glyphs.lower), style
-    return glyphs.shades[1 + sum(units) * (len(glyphs.shades) - 3) // len(units)], style
+    return glyphs.shades[1 + sum(units) * (len(glyphs.shades) - 2) // len(units)], style

@@ -13,7 +13,7 @@ from raptr_dsl.flops import Exact, FlopReport
 from raptr_dsl.ir.bound import BoundRule
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.report.layout import stage_label
-from raptr_dsl.wording import plural, share_text
+from raptr_dsl.wording import plural
 
 MOST_STAGES = 24
 """A longer table is cut in the middle: it is to fit on a screen."""
@@ -87,7 +87,7 @@ def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
         return f"{drawn}/{total}"
     first, last = rule.sizes[0].value, rule.sizes[-1].value
     if rule.measure == "probability":
-        return f"p={share_text(first)}" + (f"→{share_text(last)}" if last != first else "")
+        return f"p={percent(first)}" + (f"→{percent(last)}" if last != first else "")
     return elements(first) + (f"→{elements(last)}" if len(rule.sizes) > 1 else "") + f"/{total}"
 
 

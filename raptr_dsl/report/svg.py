@@ -133,9 +133,7 @@ def _raster(plan: Plan, axis: str, chosen: list[Column], top: int, row: int, sit
         yield f'<path fill="{_colour(index, len(plan.stages))}" d="{path}"/>'
 
 
-def _boxes(
-    cells: Iterable[tuple[int, Cells]], units: int, width: Fraction, top: int, row: int
-) -> Iterator[str]:
+def _boxes(cells: Iterable[tuple[int, Cells]], units: int, width: Fraction, top: int, row: int) -> Iterator[str]:
     """One box for each run of neighbouring columns in which a unit is on."""
     gap = 1 if row > 3 else 0
     listed = list(cells)

@@ -122,9 +122,7 @@ def test_an_interrupt_exits_130(raptr, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [SCRIPT, "check", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-    )
+    process = subprocess.Popen([SCRIPT, "check", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
     assert process.stdin
     assert process.stderr
     time.sleep(1.5)  # it is waiting for its standard input by now
