@@ -6,9 +6,13 @@ import pytest
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.compiler.attributes import ATTRIBUTES
+from raptr_dsl.compiler.lower import lower
 from raptr_dsl.curves import CURVES
+from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.schedule import Amount, AxisRule, Drawn, Duration, Exactly, Probability, Profile, Varying
 from raptr_dsl.laws import LAWS
+from raptr_dsl.source import Source
+from raptr_dsl.syntax.parser import parse
 from tests.compiler.lowering import codes_of, lowered, schedule_of
 
 
@@ -626,3 +630,30 @@ def test_one_mistake_is_reported_once_however_often_it_is_met() -> None:
     text = 'use "part.raptr"\nrun part(n=2) steps=50%\nrun part(n=3) steps=50%'
     assert codes_of(text, files) == ["stages-overrun"]
     assert codes_of("repeat 3 { stage dept=6/12 steps=10% }\nstage steps=rest") == ["unknown-attribute"]
+
+
+def test_what_a_block_defines_ends_with_it() -> None:
+    block = "repeat 2 {{ let half = 1/2\nstage depth=half steps=10% }}\n{}\nstage steps=rest"
+    assert codes_of(block.format("let half = 1/3")) == []
+    assert codes_of(block.format("stage depth=half steps=1%")) == ["unknown-name"]
+    assert codes_of("let half = 1/3\n" + block.format("")) == ["name-taken"]
+
+
+def test_rule_14_a_last_stage_that_may_be_dropped_is_not_judged() -> None:
+    text = "param w: steps = 0\nstage steps=50%\nstage steps=50%\nstage depth=6/12 steps=w"
+    assert codes_of(text) == []
+
+
+def test_a_file_is_read_once_however_often_it_is_imported() -> None:
+    loads: list[str] = []
+
+    def load(path: str, diagnostics: Diagnostics) -> Source | None:
+        loads.append(path)
+        return Source(path, 'use "./c.raptr"\nrun c steps=100%' if path == "a.raptr" else "stage steps=100%")
+
+    text = 'use "a.raptr"\nuse "./c.raptr" as c\nuse "b/../c.raptr" as d\n'
+    text += "run a steps=50%\nrun c steps=25%\nrun d steps=25%"
+    diagnostics = Diagnostics()
+    schedule, _ = lower(parse(Source("main.raptr", text), diagnostics), diagnostics, loader=load)
+    assert schedule is not None
+    assert sorted(loads) == ["a.raptr", "c.raptr"]
