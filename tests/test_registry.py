@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import raptr_dsl
 from raptr_dsl import registry
 from raptr_dsl.diagnostics import RaptrError
 
@@ -23,9 +24,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         info = tmp_path / f"{distribution.replace('-', '_')}-9.8.dist-info"
         info.mkdir()
         requires = f'Provides-Extra: {name}\nRequires-Dist: {needs}; extra == "{name}"\n' if needs else ""
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.8\n{requires}"
-        )
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 9.8\n{requires}")
         (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {module}:BACKEND\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -146,3 +145,40 @@ def test_the_toy_backend_really_installed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "raptr-toy 1.2.3" in done.stdout
     assert "a-framework-that-nobody-has>=3" in done.stdout
+
+
+def test_the_toy_backend_runs_what_a_plan_says(install) -> None:
+    install("raptr-toy", "toy", TOY_CODE)
+    plan = raptr_dsl.compile_text(
+        "model layers=4 heads=1 hidden=1 ffn=1 vocab=1 seq=1\nsteps 10\nstage depth=2/4 steps=6\nstage steps=rest"
+    )
+    ran: list[int] = []
+
+    def block(number: int):
+        def run(value: float) -> float:
+            ran.append(number)
+            return value + 1
+
+        return run
+
+    runner = registry.load("toy").attach([block(number) for number in range(4)], plan)
+    for step in range(plan.steps):
+        ran.clear()
+        with runner.step(step):
+            assert runner(0.0) == (2 if step < 6 else 4)
+        assert ran == plan.masks("depth", step, step + 1)[0].nonzero()[0].tolist()
+
+
+def test_the_toy_backend_refuses_what_it_does_not_declare(install) -> None:
+    install("raptr-toy", "toy", TOY_CODE)
+    plan = raptr_dsl.compile_text(
+        "model bert-base\nsteps 10\nstage a depth=6/12 scale=sqrt width=1/2 idle=skip steps=6\nstage steps=rest"
+    )
+    with pytest.raises(RaptrError) as caught:
+        registry.load("toy").attach([], plan)
+    assert [diagnostic.message for diagnostic in caught.value.diagnostics] == [
+        "the toy backend has no scale=sqrt",
+        "the toy backend has no idle=skip",
+        "the toy backend has no axis width",
+    ]
+    assert all(diagnostic.notes == ("asked for in a",) for diagnostic in caught.value.diagnostics)

@@ -1,8 +1,10 @@
 """What every picture of a plan shares: which steps its columns show, its characters, its colours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
+from operator import itemgetter
 
 from rich.text import Text
 
@@ -128,6 +130,18 @@ def raster_title(plan: Plan, axis: str, columns: Sequence[Column], site: int) ->
     where = f" of block {site}" if AXES[axis].per_block else ""
     sampled = len({column.step for column in columns})
     return f"which {units_text(plan, axis)}{where} run, in {plural(sampled, 'sampled step')}"
+
+
+def painted(head: str, cells: Iterable[tuple[str, str]]) -> Text:
+    """A line of characters with their styles; neighbours of one style in one piece."""
+    line = Text(head)
+    for style, run in groupby(cells, key=itemgetter(1)):
+        line.append("".join(sign for sign, _ in run), style)
+    return line
+
+
+def stage_style(column: Column) -> str:
+    return STAGE_STYLES[column.stage % len(STAGE_STYLES)]
 
 
 def cut(text: Text, width: int, glyphs: Glyphs) -> Text:

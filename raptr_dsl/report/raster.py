@@ -6,7 +6,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.layout import STAGE_STYLES, Column, Glyphs
+from raptr_dsl.report.layout import Column, Glyphs, painted, stage_style
 
 Cells = Sequence[bool] | None
 
@@ -39,11 +39,11 @@ def raster(
     for first in range(0, units, together):
         last = min(first + together, units)
         label = str(first) if together == 1 else f"{first}-{last - 1}"
-        line = Text(label.rjust(margin) + glyphs.vertical)
-        for column, mask in zip(columns, masks, strict=True):
-            style = STAGE_STYLES[column.stage % len(STAGE_STYLES)]
-            line.append(*_cell(mask and mask[first:last], together, style, glyphs))
-        lines.append(line)
+        cells = (
+            _cell(mask and mask[first:last], together, stage_style(column), glyphs)
+            for column, mask in zip(columns, masks, strict=True)
+        )
+        lines.append(painted(label.rjust(margin) + glyphs.vertical, cells))
     return lines
 
 

@@ -92,7 +92,9 @@ def _chart(plan: Plan, axis: str, top: int) -> Iterator[str]:
             height = CHART * _share(taken, space.units)
             left, right = _x(plan, segment.start), _x(plan, segment.stop)
             path.append(f"M{_n(left)} {top + CHART}V{_n(top + CHART - height)}H{_n(right)}V{top + CHART}z")
-        yield f'<path fill="{_colour(index, len(plan.stages))}" d="{"".join(path)}"/>'
+        hint = escape(f"{stage_label(plan, index)}: steps {stage.start:,} to {stage.stop - 1:,}")
+        colour = _colour(index, len(plan.stages))
+        yield f'<path fill="{colour}" d="{"".join(path)}"><title>{hint}</title></path>'
     yield f'<path class="line" d="M{MARGIN} {top}V{top + CHART}h{PLOT}"/>'
 
 

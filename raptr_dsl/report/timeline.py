@@ -7,7 +7,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.layout import STAGE_STYLES, Column, Glyphs, mean_units, stage_label
+from raptr_dsl.report.layout import Column, Glyphs, mean_units, painted, stage_label, stage_style
 
 MOST_ROWS = 8
 
@@ -20,10 +20,11 @@ def timeline(plan: Plan, axis: str, columns: list[Column], margin: int, glyphs: 
     lines = []
     for row in reversed(range(rows)):
         label = _label(Fraction(row + 1, rows), space.units, space.group)
-        line = Text(label.rjust(margin) + (glyphs.tick if label else glyphs.vertical))
-        for column, share in zip(columns, shares, strict=True):
-            line.append(_cell(share * rows - row, glyphs), STAGE_STYLES[column.stage % len(STAGE_STYLES)])
-        lines.append(line)
+        cells = (
+            (_cell(share * rows - row, glyphs), stage_style(column))
+            for column, share in zip(columns, shares, strict=True)
+        )
+        lines.append(painted(label.rjust(margin) + (glyphs.tick if label else glyphs.vertical), cells))
     return [*lines, *ruler(plan, columns, margin, glyphs)]
 
 
