@@ -12,6 +12,7 @@ _LOOKALIKES = {
     "≥": ">=",
     "ß": "ss",
 }
+_CONTROLS = {"\0": "null byte", "\r": "carriage return", "\f": "form feed", "\v": "vertical tab", "\x1b": "escape"}
 
 
 def plain(text: str) -> str | None:
@@ -27,7 +28,7 @@ def shortened(text: str) -> str:
 
 def describe(character: str) -> str:
     """`no-break space (U+00A0)`: what it is, for one that may be invisible."""
-    name = unicodedata.name(character, "control character").lower()
+    name = _CONTROLS.get(character) or unicodedata.name(character, "control character").lower()
     return f"{name} (U+{ord(character):04X})"
 
 

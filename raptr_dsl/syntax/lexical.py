@@ -36,6 +36,8 @@ def lexical_mistake(source: Source, piece: Piece) -> Diagnostic:
         return _foreign(source, piece)
     if span.text == "\\":
         return _continuation(span)
+    if span.text.isspace():
+        return _other_blank(span)
     if span.text[0] in "'`":
         return _other_quotes(span)
     if span.text == "%" and before and before.kind == "NUMBER":
@@ -89,6 +91,7 @@ def _foreign(source: Source, piece: Piece) -> Diagnostic:
     first = spans[0].text
     strange = next(character for character in first if not character.isascii())
     written = plain(first) if len(first) < 100 else None
+    others = f", and so on at {len(spans) - 1} more" if len(spans) > 1 and written is not None else ""
     if strange.isalpha():
         advice = "names are made of A–Z, a–z, 0–9 and _"
         return Diagnostic(
@@ -96,19 +99,20 @@ def _foreign(source: Source, piece: Piece) -> Diagnostic:
             f"`{shortened(first)}` has a letter that no name can have",
             spans[0],
             label=describe(strange),
-            help=f"{advice}: write {written}" if written else advice,
+            help=f"{advice}: write {written}{others}" if written else advice,
             fix=_rewritten(source, spans),
         )
     advice = {
         None: "it may stand in texts and comments only",
         "": "leave it out",
+        " ": "write an ordinary space",
         "\n": "write an ordinary line break",
     }
     return Diagnostic(
         "character-foreign",
         f"{describe(strange)} is not part of the language",
         spans[0],
-        help=advice.get(written) or ("write an ordinary space" if written == " " else f"write {written}"),
+        help=advice.get(written, f"write {written}") + others,
         fix=_rewritten(source, spans),
     )
 
@@ -148,11 +152,24 @@ def _continuation(span: Span) -> Diagnostic:
     )
 
 
+def _other_blank(span: Span) -> Diagnostic:
+    written = "\n" if span.text == "\r" else " "
+    return Diagnostic(
+        "character-unknown",
+        f"{describe(span.text)} is not part of the language",
+        span,
+        help="a line ends with a line feed, or a carriage return and a line feed"
+        if written == "\n"
+        else "write a space",
+        fix=Edit(span, written),
+    )
+
+
 def _parted_percent(span: Span) -> Diagnostic:
     joined = span.text[:-1].rstrip(" \t") + "%"
     return Diagnostic(
         "percent-space",
-        "% stands apart from its number",
+        "`%` stands apart from its number",
         span,
         help=f"write {joined}",
         fix=Edit(span, joined),

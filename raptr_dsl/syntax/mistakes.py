@@ -49,7 +49,9 @@ _WORDS = {
     "NAME": "a name", "NUMBER": "a number", "STRING": 'a text in "double quotes"', "PATH": "the path of a library",
     "COMPARE": "<=, >= or ==", "HOLE": "`?`",
 }  # fmt: skip
-_LINE_BEFORE = re.compile(r"[ \t]*(?:stage|ramp|run|model|keep|default)\b[^\n#{};]*?([ \t]*\r?\n[ \t]*)\Z")
+_OPEN_LINE = re.compile(
+    r"(?P<outer>[ \t]*)(?:stage|ramp|run|model|keep|default)\b[^\n#{};]*?(?P<end>[ \t]*\r?\n(?P<inner>[ \t]*))\Z"
+)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DASHED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 
@@ -119,18 +121,30 @@ def syntax_mistake(source: Source, tokens: list[Token], unexpected: Unexpected) 
 
 
 def _adrift(place: Place) -> Diagnostic | None:
-    if place.kind() != "NAME" or place.kind(1) not in ("EQUAL", "DOT"):
+    """An attribute at the start of a line; of `steps=20%`, only where its line continues the one before."""
+    sign, is_word = place.tokens[1:2], place.tokens[0].kind == "NAME"
+    before = _line_before(place)
+    if not sign or sign[0].kind not in ("EQUAL", "DOT") or not (is_word or (before and _is_deeper(before))):
         return None
-    text, start = place.source.text, place.span().start
-    line = text.rfind("\n", 0, start)
-    before = _LINE_BEFORE.match(text, text.rfind("\n", 0, max(line, 0)) + 1, start)
     return Diagnostic(
         "attribute-adrift",
         f"`{place.word}` is an attribute, and its line begins no statement",
-        place.span(),
+        place.tokens[0].span(place.source),
         help="attributes follow their statement on its line, or stand between { and } after it",
-        fix=Edit(Span(place.source, before.start(1), before.end(1)), " ") if before else None,
+        fix=Edit(Span(place.source, *before.span("end")), " ") if before else None,
     )
+
+
+def _line_before(place: Place) -> re.Match[str] | None:
+    """The line before a statement, if that could still take attributes."""
+    text, start = place.source.text, place.tokens[0].start
+    line = text.rfind("\n", 0, start)
+    return _OPEN_LINE.match(text, text.rfind("\n", 0, max(line, 0)) + 1, start)
+
+
+def _is_deeper(line: re.Match[str]) -> bool:
+    """Whether what follows a line is indented more than that line."""
+    return len(line["inner"].expandtabs(8)) > len(line["outer"].expandtabs(8))
 
 
 def _unknown_statement(place: Place) -> Diagnostic | None:
@@ -217,20 +231,20 @@ def _equals_and_value_missing(place: Place) -> Diagnostic | None:
         return None
     if place.kind() not in (*_ENDS, "NAME", "COMMA", END) or (place.kind() == "NAME" and "DOT" not in place.expected):
         return None
-    return _no_value(place, place.index - 1, place.span(-1).end)
+    advice = ""
+    if place.index == 3 and place.kind(-2) == "NAME" and place.tokens[0].kind in ("STAGE", "RAMP"):
+        advice = f", or {place.text(1)}_{place.text(2)} if both are the name"
+    return _no_value(place, place.index - 1, place.span(-1).end, advice)
 
 
-def _no_value(place: Place, key: int, end: int) -> Diagnostic:
+def _no_value(place: Place, key: int, end: int, advice: str = "") -> Diagnostic:
     name = place.text(key)
-    advice = f"write {name}=…"
-    if key == 2 and place.tokens[1].kind == "NAME" and place.tokens[0].kind in ("STAGE", "RAMP"):
-        advice += f", or {place.text(1)}_{name} if both are the name"
     return Diagnostic(
         "value-missing",
         f"`{name}` has no value",
         Span(place.source, end, end),
         label="a value is missing here",
-        help=advice,
+        help=f"write {name}=…{advice}",
     )
 
 
@@ -344,12 +358,13 @@ def _equals_missing(place: Place) -> Diagnostic | None:
     if place.kind() in ("NAME", "MINUS") and place.expected != {"EQUAL"}:
         return None
     key = place.span(-1).text
+    sign = " = " if place.word == "let" else "="
     return Diagnostic(
         "equals-missing",
         f"no `=` stands between `{key}` and its value",
         place.span(-1).to(place.span()),
-        help=f"write {key}={_shown(place.run())}",
-        fix=Edit(place.gap(), " = " if place.word == "let" else "="),
+        help=f"write {key}{sign}{_shown(place.run())}",
+        fix=Edit(place.gap(), sign),
     )
 
 
@@ -357,12 +372,13 @@ def _comma_extra(place: Place) -> Diagnostic | None:
     if place.kind() != "COMMA" or END not in place.expected:
         return None
     end = place.span().end
+    parted = place.source.text[end : end + 1].isspace()
     return Diagnostic(
         "comma-extra",
         "attributes have no commas between them",
         place.span(),
-        help="write a space",
-        fix=Edit(place.span(), "" if place.source.text[end : end + 1].isspace() else " "),
+        help="leave it out" if parted else "write a space",
+        fix=Edit(place.span(), "" if parted else " "),
     )
 
 
@@ -403,7 +419,7 @@ def _text_unquoted(place: Place) -> Diagnostic | None:
         "text-unquoted",
         "a text stands in double quotes" if is_text else "a file is named in double quotes",
         span,
-        help=f'write "{_shown(span)}"',
+        help='write " before and after it',
         fix=Edit(span, f'"{span.text}"') if not set(span.text) & set('"\\') else None,
     )
 
@@ -453,6 +469,7 @@ _COMMENTS = {("SLASH", "SLASH"), ("SLASH", "STAR"), ("MINUS", "MINUS")}
 _KNOWN_AT_START: tuple[Callable[[Place], Diagnostic | None], ...] = (_comment, _adrift, _unknown_statement)
 _KNOWN: tuple[Callable[[Place], Diagnostic | None], ...] = (
     _comment,
+    lambda place: _adrift(place) if place.index == 1 else None,
     _keyword_equals,
     _value_skipped,
     _joined,

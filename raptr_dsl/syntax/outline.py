@@ -199,7 +199,7 @@ class Outline:
         if not (self._piece.mistakes or self._piece.reported):
             self._diagnostics.add(
                 "brace-on-next-line",
-                f"the {{ of this `{self._first_word()}` stands on another line",
+                f"the `{{` of this `{self._first_word()}` stands on another line",
                 brace.span(self._source),
                 related=[Label(last.tokens[0].span(self._source), "this statement ends with its line")],
                 help="write { on the line of the statement",

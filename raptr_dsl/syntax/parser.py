@@ -105,7 +105,7 @@ class _Parser:
             last -= 1
         closing = CLOSES[bracket.kind][1]
         first = last - 1
-        while tokens[first - 1] is not bracket and first and tokens[first - 1].end == tokens[first].start:
+        while tokens[first - 1].kind not in (bracket.kind, "_NL") and tokens[first - 1].end == tokens[first].start:
             first -= 1
         before = tokens[first].span(self._source).to(tokens[last - 1].span(self._source))
         return Diagnostic(
