@@ -1,6 +1,6 @@
 """Expressions → exact numbers, lists and words (rules 1–3). Nothing here rounds, and nothing is a float."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fractions import Fraction
 
 from raptr_dsl.compiler.scope import Quantity, Scope
@@ -49,6 +49,16 @@ def is_too_large(number: Fraction) -> bool:
     return number.numerator.bit_length() > MAX_BITS or number.denominator.bit_length() > MAX_BITS
 
 
+def bounded_sum(numbers: Iterable[Fraction]) -> Fraction | None:
+    """The sum, or None if it passes the limit on the way: unlike denominators multiply."""
+    total = Fraction(0)
+    for number in numbers:
+        total += number
+        if is_too_large(total):
+            return None
+    return total
+
+
 def count_of(node: ast.Value, scope: Scope, what: str, least: int = 0, most: int | None = None) -> int | None:
     """A whole number `least` ≤ n ≤ `most`, or None with the mistake recorded; `what` names it in messages."""
     quantity = evaluate(node, scope)
@@ -75,16 +85,12 @@ def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) ->
     """
     if isinstance(node, ast.Name):
         definition = scope.find(node.text)
-        word = node.text
-        if definition is not None and word not in legal:
-            if definition.meaning is None:
-                return None
-            word = definition.meaning if isinstance(definition.meaning, str) else word
-        elif definition is not None and isinstance(definition.meaning, str):
-            word = definition.meaning
+        meaning = definition.meaning if definition is not None else node.text
+        word = meaning if isinstance(meaning, str) else node.text
         if word in legal:
             return word
-        unknown_word(scope, node.span, word, legal, f"{what} cannot be `{word}`")
+        if meaning is not None:
+            unknown_word(scope, node.span, word, legal, f"{what} cannot be `{word}`")
         return None
     if isinstance(node, ast.Hole):
         not_yet(scope, node.span, f"`?` for {what}")

@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import NamedTuple
 
+from raptr_dsl.compiler.durations import Spec
 from raptr_dsl.compiler.evaluate import is_too_large
 from raptr_dsl.compiler.filling import check_filled
 from raptr_dsl.compiler.levels import (
     WHOLE_RUN,
     Group,
+    Leaf,
     Level,
     Part,
     Total,
@@ -44,10 +47,33 @@ def expand(parts: Sequence[Part], origins: Origins, diagnostics: Diagnostics, lo
     return expander.stages
 
 
+class _Time(NamedTuple):
+    """The time of a level: its length, and what is left of it for `rest`.
+
+    Attributes:
+        optional, rest_optional: whether a parameter had a hand in either (rule 13).
+    """
+
+    length: Duration
+    left: Duration
+    optional: bool
+    rest_optional: bool
+
+    def of(self, spec: Spec | None) -> Duration:
+        """How long a part takes. One that does not say counts as all, so that it is still checked within."""
+        return WHOLE_RUN if spec is None else length_of(spec, self.length, self.left)
+
+    def is_optional(self, spec: Spec | None) -> bool:
+        if spec is not None and spec.unit == "rest":
+            return self.rest_optional
+        return self.optional or (spec is not None and spec.parametric)
+
+
 class _Expander:
     def __init__(self, origins: Origins, diagnostics: Diagnostics) -> None:
         self.origins, self.diagnostics = origins, diagnostics
         self.stages: list[Stage] = []
+        self.checked: set[int] = set()
 
     def level(self, level: Level, link: Link | None, optional: bool) -> None:
         """Appends the stages of one pass of a level.
@@ -60,39 +86,32 @@ class _Expander:
         total = add_up(summands, self.diagnostics) or Total()
         may_be_empty = optional or any(summand.spec.parametric for summand in summands)
         left = total.left_of(level.length) if total.rests else level.length
-        if level.is_complete():
+        if level.is_complete() and id(level.parts) not in self.checked:  # all passes are alike
+            self.checked.add(id(level.parts))
             level = level._replace(may_be_empty=may_be_empty)
             self.origins.levels.append(level)
             check_filled(level, total, self.diagnostics)
-        self._parts(level.parts, level.length, left, link, optional, may_be_empty)
+        self.parts(level.parts, _Time(level.length, left, optional, may_be_empty), link)
 
-    def _parts(
-        self,
-        parts: Sequence[Part],
-        length: Duration,
-        left: Duration,
-        link: Link | None,
-        optional: bool,
-        rest_optional: bool,
-    ) -> None:
+    def parts(self, parts: Sequence[Part], time: _Time, link: Link | None) -> None:
         for part in parts:
-            spec = part.spec
-            if isinstance(part, Group) and not part.is_level:
+            if isinstance(part, Leaf):
+                stage = Stage(
+                    name=part.name,
+                    duration=time.of(part.spec),
+                    axes=part.axes,
+                    optional=time.is_optional(part.spec),
+                )
+                self.stages.append(stage)
+                self.origins.stages.append((part.places, Link(part.label, link) if part.label else link))
+            elif part.is_level:
+                self.group(part, time.of(part.spec), link, time.is_optional(part.spec))
+            else:
                 for number in range(part.times):
-                    self._parts(part.parts, length, left, _linked(part, number, link), optional, rest_optional)
-                continue
-            # Without a duration of its own a level is still checked for what it says of itself.
-            taken = WHOLE_RUN if spec is None else length_of(spec, length, left)
-            is_optional = (
-                optional if spec is None else rest_optional if spec.unit == "rest" else optional or spec.parametric
-            )
-            if isinstance(part, Group):
-                self._group(part, taken, link, is_optional)
-                continue
-            self.stages.append(Stage(name=part.name, duration=taken, axes=part.axes, optional=is_optional))
-            self.origins.stages.append((part.places, Link(part.label, link) if part.label else link))
+                    self.parts(part.parts, time, _linked(part, number, link))
 
-    def _group(self, group: Group, length: Duration, link: Link | None, optional: bool) -> None:
+    def group(self, group: Group, length: Duration, link: Link | None, optional: bool) -> None:
+        """Appends the stages of a level that takes `length` with all its passes."""
         length = length if group.times == 1 else scaled(length, Fraction(1, group.times))
         if group.spec and any(map(is_too_large, (length.share, length.steps, length.tokens))):
             too_large(group.spec, self.diagnostics)

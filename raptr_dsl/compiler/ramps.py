@@ -32,7 +32,7 @@ def ramp_of(statement: ast.Ramp, settings: Settings, scope: Scope) -> Group:
     parts: list[Leaf | Group] = [
         Leaf(
             name and f"{name}-{number + 1}",
-            {axis: rule for axis, steps in rules.items() if (rule := steps[number])},
+            {axis: rule for axis, by_stage in rules.items() if (rule := by_stage[number])},
             places,
             spec and Spec("share", share, spec.attribute),
             Label(statement.span, f"stage {number + 1} of {len(shares)}"),
@@ -99,12 +99,13 @@ def _values(draft: AxisDraft, curve: Curve | None, count: int, scope: Scope) -> 
         rise = chosen.exact(u)
         value = start + (stop - start) * (chosen.value(u) if rise is None else rise)
         if not draft.read.rounded and (rise is None or (whole and value.denominator != 1)):
-            size_text = f"is {value}" if rise is not None else "is an irrational number"
+            axis = draft.size.name.text
+            rounding = "" if isinstance(size, Probability) else f"{axis}=round({node.span.text}), or "
             scope.diagnostics.add(
                 "ramp-not-whole",
-                f"the {draft.size.name.text} of stage {number + 1} of this ramp {size_text}",
+                f"the {axis} of stage {number + 1} of this ramp is {'irrational' if rise is None else value}",
                 node.span,
-                help=f"write {draft.size.name.text}=round({node.span.text}), or other ends or another curve",
+                help=f"write {rounding}other ends or another curve",
             )
             return None
         values.append(value)

@@ -99,7 +99,9 @@ class Walk:
                 case ast.Stage():
                     block.parts.append(stage_of(statement, block.settings, block.scope))
                 case ast.Ramp():
-                    block.parts.append(ramp_of(statement, block.settings, block.scope))
+                    ramp = ramp_of(statement, block.settings, block.scope)
+                    self.effort.statements += len(ramp.parts)
+                    block.parts.append(ramp)
                 case ast.Repeat():
                     self.repeat(statement, block)
                 case ast.Run():
@@ -206,10 +208,10 @@ class Walk:
             self.effort.exhausted = True
             self.diagnostics.add(
                 "limit-stages",
-                f"runs of runs expand to more than {MAX_STATEMENTS:,} statements",
+                f"the file expands to more than {MAX_STATEMENTS:,} statements",
                 statement.span,
                 related=[self.link.label] if self.link else (),
-                help="run fewer schedules, or fewer of their parts",
+                help="run fewer schedules, or ramp in fewer stages",
             )
 
     def refuse_place(self, statement: ast.Statement) -> None:

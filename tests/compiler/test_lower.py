@@ -657,3 +657,13 @@ def test_a_file_is_read_once_however_often_it_is_imported() -> None:
     schedule, _ = lower(parse(Source("main.raptr", text), diagnostics), diagnostics, loader=load)
     assert schedule is not None
     assert sorted(loads) == ["a.raptr", "c.raptr"]
+
+
+def test_ramps_do_not_explode() -> None:
+    text = "ramp stages=20000 depth=1/12..11/12 steps=1/1000\n" * 300 + "stage steps=rest"
+    assert codes_of(text) == ["limit-stages"]
+
+
+def test_lists_of_unlike_shares_stay_within_the_limit() -> None:
+    listed = ", ".join(f"1/{10**30 + 2 * i + 1}" for i in range(3000))
+    assert codes_of(f"ramp shares=[{listed}] depth=1/12..11/12 steps=50%\nstage steps=rest") == ["bad-shares"]
