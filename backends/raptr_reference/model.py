@@ -118,7 +118,7 @@ def attention_grad(d_output: Array, saved: tuple[Any, ...]) -> tuple[Array, Grad
 
 
 def feed_forward(x: Array, values: Values, factors: Array) -> tuple[Array, tuple[Any, ...]]:
-    """GELU of the up-projection, or SiLU of the gate times it, of x[B, T, D]; factors[G] scale the G groups of units."""
+    """GELU of the up-projection of x[B, T, D], or SiLU of the gate times it; factors[G] scale the groups of units."""
     up = _project(x, values, "up")  # [B, T, G, S]
     gate = _project(x, values, "gate") if "gate.weight" in values else None
     activated = gelu(up) if gate is None else silu(gate) * up
@@ -215,7 +215,7 @@ def _project_grad(d_product: Array, x: Array, values: Values, name: str, gradien
 
 
 def _factors(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[Array, Array, Array]:
-    """depth[L], heads[L, G], width[L, G]: what outputs are multiplied by, 0 where a unit is off, 1 where nothing is said."""
+    """depth[L], heads[L, G], width[L, G]: what outputs are multiplied by; 0 where a unit is off."""
     everything = {
         "depth": np.ones((1, shape.layers)),
         "heads": np.ones((shape.layers, shape.kv_heads)),

@@ -66,10 +66,13 @@ def _require_same(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
     if saved.keys() != here.keys():
         raise ValueError(f"it holds other tensors, such as {min(saved.keys() ^ here.keys())}")
     for name, tensor in here.items():
-        if (saved[name].shape, saved[name].dtype) != (tensor.shape, tensor.dtype):
-            raise ValueError(
-                f"{name} is {saved[name].dtype}{list(saved[name].shape)} there and {tensor.dtype}{list(tensor.shape)} here"
-            )
+        there, here_too = _kind(saved[name]), _kind(tensor)
+        if there != here_too:
+            raise ValueError(f"{name} is {there} there and {here_too} here")
+
+
+def _kind(tensor: torch.Tensor) -> str:
+    return f"{tensor.dtype}{list(tensor.shape)}"
 
 
 def _numpy_state() -> dict[str, Any]:

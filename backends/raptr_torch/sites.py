@@ -1,4 +1,4 @@
-"""How a plan's step reaches a model. The runner knows this contract only, so another family of models is one more class."""
+"""How a plan's step reaches a model. The runner knows this contract only: another kind of model is one more class."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import AxisMask, Step
@@ -30,6 +30,9 @@ class Sites(Protocol):
 
     parts: Mapping[nn.Parameter, Part]
     """Every parameter of the model, once."""
+
+    @property
+    def model(self) -> nn.Module: ...
 
     def run(self, step: Step | None) -> Meter:
         """From now on training forwards run what `step` says (None: everything), and the meter counts them."""

@@ -19,7 +19,7 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_reference import BACKEND as REFERENCE
 from raptr_torch import BACKEND, attach
 from raptr_torch.model import Transformer, build
-from raptr_torch.optim import MOST_VIEWS
+from raptr_torch.rows import MOST_VIEWS
 from raptr_torch.runner import Runner
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, refused, shapes
 
@@ -202,7 +202,7 @@ def test_skip_is_exact_where_rows_are_gathered(name: str) -> None:
 def test_gathered_and_viewed_rows_are_updated_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     for limit in (MOST_VIEWS, 0):
-        monkeypatch.setattr("raptr_torch.optim.MOST_VIEWS", limit)
+        monkeypatch.setattr("raptr_torch.rows.MOST_VIEWS", limit)
         model, optimizer, runner = setup(ELEMENTWISE["AdamW loop"], [THINNED] * 3, SKIP)
         for index in range(3):
             train(model, optimizer, runner, index)

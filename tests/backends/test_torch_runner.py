@@ -116,9 +116,14 @@ def test_a_step_within_a_step_is_refused() -> None:
 
 def test_a_step_that_failed_can_be_taken_again_and_is_not_counted() -> None:
     model, optimizer, runner = attached()
-    with pytest.raises(KeyboardInterrupt), runner.step(0):
-        loss_of(model).backward()
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with runner.step(0):
+            loss_of(model).backward()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     with refused("optimizer-extra-update", "outside a step"):
         optimizer.step()
     optimizer.zero_grad()

@@ -1,7 +1,7 @@
 """Realised ÷ ideal speed-up of whole training steps: head, clipping and optimizer included in the time.
 
-The ideal is what the FLOPs allow (convention `matmul`, vocabulary head included): 1.00 is perfect. Times are minima over
-interleaved, shuffled rounds, because machines have slow phases of seconds in which medians lie.
+The ideal is what the FLOPs allow (convention `matmul`, vocabulary head included): 1.00 is perfect. Times are minima
+over interleaved, shuffled rounds, because machines have slow phases of seconds in which medians lie.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from raptr_dsl.backend import TrainSettings
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.plan import AxisMask, Step
+from raptr_dsl.ir.plan import AxisMask
 from raptr_torch import BACKEND
 from raptr_torch.train import TorchTrainer
 from tests.backends.drawn import batch, drawn_plan, mask, planned
@@ -76,7 +76,10 @@ class Naive:
         model = self.trainer.model
         for index, block in enumerate(model.blocks):
             block.register_forward_hook(lambda _, args, y, index=index: self._depth(index, args[0], y))
-            for part, axis, size in ((block.attention.output, "heads", SHAPE.head_dim), (block.ffn.down, "width", SHAPE.width_group)):
+            for part, axis, size in (
+                (block.attention.output, "heads", SHAPE.head_dim),
+                (block.ffn.down, "width", SHAPE.width_group),
+            ):
                 part.register_forward_pre_hook(
                     lambda _, args, axis=axis, size=size, index=index: self._units(axis, size, index, args)
                 )
@@ -125,9 +128,9 @@ def test_realised_over_ideal() -> None:
 
     full = planned(SHAPE, {})[1]
     tokens = SHAPE.tokens
-    print(f"\n{LAYERS} blocks, hidden {SHAPE.hidden}, vocab {SHAPE.vocab}, {SHAPE.batch} × {SHAPE.seq} tokens, float32, ")
-    print(f"{torch.get_num_threads()} threads; least of {ROUNDS} rounds; full step {best['full'] * 1e3:.0f} ms")
-    print(f"{'case':26} {'ms':>7} {'ideal':>6} {'real':>6} {'r/i':>5} {'target':>6}   {'naive r/i':>9}  {'tokens/s':>8}")
+    print(f"\n{LAYERS} blocks, hidden {SHAPE.hidden}, vocab {SHAPE.vocab}, {SHAPE.batch} × {SHAPE.seq} tokens, float32")
+    print(f"{torch.get_num_threads()} threads, least of {ROUNDS} rounds; full step {best['full'] * 1e3:.0f} ms")
+    print(f"{'case':26} {'ms':>7} {'ideal':>6} {'real':>6} {'r/i':>5} {'target':>6} {'naive r/i':>9} {'tokens/s':>8}")
     missed = []
     for case in CASES:
         flops = planned(SHAPE, masks[case.name][0])[1]
@@ -136,8 +139,8 @@ def test_realised_over_ideal() -> None:
         slow = best.get(f"{case.name}, naive")
         beside = f"{best['full'] / slow / ideal:9.2f}" if slow else " " * 9
         print(
-            f"{case.name:26} {best[case.name] * 1e3:7.0f} {ideal:6.2f} {realised:6.2f} {ratio:5.2f} {case.target:6.2f}   "
-            f"{beside}  {tokens / best[case.name]:8.0f}"
+            f"{case.name:26} {best[case.name] * 1e3:7.0f} {ideal:6.2f} {realised:6.2f} {ratio:5.2f} {case.target:6.2f} "
+            f"{beside} {tokens / best[case.name]:8.0f}"
         )
         if ratio < case.target:
             missed.append(case.name)
