@@ -22,7 +22,7 @@ DATA = "stdlib"
 RUNS = {"raptr": "RaPTr 6-8-10-12", "dense": "dense"}
 RECORD, PICTURES = "demo.json", ("demo.png", "demo.svg")
 UNIT = "nats per byte"
-EVALUATIONS = 20
+EVALUATIONS, EVAL_BATCHES = 16, 32
 
 
 class Result(Record, frozen=True):
@@ -61,6 +61,7 @@ def command(out: str, steps: int, model: str, fresh: bool) -> None:
     from raptr_dsl.training.folder import locked
 
     path = Path(out)
+    _require_ours(path)
     with locked(path):
         finished = _prepare(path, demo, fresh)
         result = finished or _train(path, plans, demo, dataset)
@@ -109,7 +110,7 @@ def _settings(plan: "Plan", dataset: "TokenDataset") -> RunSettings:
         train=TrainSettings(lr=1e-3, warmup=plan.steps // 20),
         data=DataIdentity(paths=(DATA,), tokenizer="bytes", sha256=dataset.digest),
         data_seed=17,
-        eval_batches=40,
+        eval_batches=EVAL_BATCHES,
         cadence=Cadence(
             log_every=max(1, plan.steps // 100),
             eval_every=max(1, plan.steps // EVALUATIONS),
@@ -118,17 +119,22 @@ def _settings(plan: "Plan", dataset: "TokenDataset") -> RunSettings:
     )
 
 
-def _prepare(path: Path, demo: Demo, fresh: bool) -> Result | None:
-    """Makes the folder ready to train into; the result if it holds one already."""
-    others = {entry.name for entry in path.iterdir()} - {".lock", f".{RECORD}.new"}
-    before = _read(path)
-    if others and before is None:
+def _require_ours(path: Path) -> None:
+    """Refuses a folder with anything in it that is not a demo's."""
+    if not path.is_dir() or (path / RECORD).exists():
+        return
+    if {entry.name for entry in path.iterdir()} - {".lock", f".{RECORD}.new"}:
         raise fail(
             "demo-out-foreign",
             f"{path} is not empty, and holds no demo",
             subject="--out",
             help="name another folder by --out",
         )
+
+
+def _prepare(path: Path, demo: Demo, fresh: bool) -> Result | None:
+    """Makes the folder ready to train into; the result if it holds one already."""
+    before = _read(path)
     if before is not None and fresh:
         _clear(path)
     elif before is not None and before.model_copy(update={"result": None}) == demo:

@@ -78,40 +78,32 @@ def set_threads(threads: int | None) -> None:
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
 
 
-def open_data(
-    ctx: click.Context, paths: tuple[str, ...], given: Mapping[str, Any], before: "RunSettings | None"
-) -> "tuple[TokenDataset, RunSettings]":
-    """The data, and all else that a run is told: what is given, else what it began with, else the defaults.
+def run_settings(
+    ctx: click.Context, data: tuple[str, ...], given: Mapping[str, Any], before: "RunSettings | None"
+) -> "RunSettings":
+    """What a run is told: what is given, else what it began with, else the defaults; the data are yet to be read.
 
     Raises:
-        RaptrError: the data cannot be had. UsageError: no data is named, or a value is out of its range.
+        UsageError: no data are named, or a value is out of its range.
     """
-    from raptr_dsl.data import STDLIB, open_dataset
-    from raptr_dsl.training import DataIdentity
-
-    paths = tuple(path if path == STDLIB else str(Path(path).absolute()) for path in paths)
-    paths = paths or (before.data.paths if before else ())
-    if not paths:
-        raise click.UsageError(f"--data is missing: name text files or folders, or {STDLIB}", ctx)
-    tokenizer = given.get("tokenizer", before.data.tokenizer if before else "bytes")
-    kind, _, size = tokenizer.partition(":")
-    dataset = open_dataset(paths, tokenizer=kind, vocab_size=int(size) if size else None)
-    identity = DataIdentity(paths=paths, tokenizer=tokenizer, sha256=dataset.digest)
-    return dataset, _settings(ctx, given, before, identity)
-
-
-def _settings(ctx: click.Context, given: Mapping[str, Any], before: "RunSettings | None", data: Any) -> "RunSettings":
     from pydantic import ValidationError
 
+    from raptr_dsl.data import STDLIB
     from raptr_dsl.training import Cadence, RunSettings
 
     def told(kind: Any) -> dict[str, Any]:
         return {name: given[name] for name in kind.model_fields if name in given}
 
-    values = before.model_dump() if before else {"backend": "torch", "train": {}, "cadence": {}}
-    values |= told(RunSettings) | {"data": data}
+    paths = tuple(path if path == STDLIB else str(Path(path).absolute()) for path in data)
+    values = before.model_dump() if before else {"backend": "torch", "train": {}, "cadence": {}, "data": {}}
+    values |= told(RunSettings)
     values["train"] |= told(TrainSettings)
     values["cadence"] |= told(Cadence)
+    values["data"] = {"tokenizer": "bytes", "sha256": "", **values["data"]}
+    values["data"] |= {"paths": paths} if paths else {}
+    values["data"] |= {"tokenizer": given["tokenizer"]} if "tokenizer" in given else {}
+    if not values["data"].get("paths"):
+        raise click.UsageError(f"--data is missing: name text files or folders, or {STDLIB}", ctx)
     try:
         return RunSettings(**values)
     except ValidationError as error:
@@ -120,3 +112,13 @@ def _settings(ctx: click.Context, given: Mapping[str, Any], before: "RunSettings
             for item in error.errors()
         )
         raise click.UsageError("; ".join(problems), ctx) from None
+
+
+def open_data(settings: "RunSettings") -> "tuple[TokenDataset, RunSettings]":
+    """The data of a run, and its settings with their identity. Raises RaptrError where they cannot be had."""
+    from raptr_dsl.data import open_dataset
+
+    kind, _, size = settings.data.tokenizer.partition(":")
+    dataset = open_dataset(settings.data.paths, tokenizer=kind, vocab_size=int(size) if size else None)
+    identity = settings.data.model_copy(update={"sha256": dataset.digest})
+    return dataset, settings.model_copy(update={"data": identity})

@@ -13,7 +13,7 @@ from raptr_dsl.cli.common import (
     schedule_options,
     show_diagnostics,
 )
-from raptr_dsl.cli.run_options import open_data, run_options, set_threads
+from raptr_dsl.cli.run_options import open_data, run_options, run_settings, set_threads
 from raptr_dsl.diagnostics import RaptrError, fail
 
 if TYPE_CHECKING:
@@ -45,8 +45,11 @@ def command(
     given = {name: value for name, value in options.items() if value is not None}
     before = _settings_of(Path(out)) if resume else None
     set_threads(given.get("threads", before.threads if before else None))
-    plan = _plan(ctx, file, Path(out), overrides, goes_on=before is not None)
-    dataset, settings = open_data(ctx, data, given, before)
+    _require_beginning(file, Path(out), goes_on=before is not None)
+    settings = run_settings(ctx, data, given, before)
+    plan, warnings = load_plan_or_compile(file or str(Path(out) / "plan.json"), ctx, overrides)
+    show_diagnostics(warnings)
+    dataset, settings = open_data(settings)
     _train(plan, dataset, settings, Path(out), resume)
 
 
@@ -58,7 +61,7 @@ def _settings_of(out: Path) -> "RunSettings | None":
     return folder.settings() if folder.begun else None
 
 
-def _plan(ctx: click.Context, file: str | None, out: Path, overrides: dict[str, Any], goes_on: bool) -> "Plan":
+def _require_beginning(file: str | None, out: Path, goes_on: bool) -> None:
     if file is None and not goes_on:
         raise fail(
             "train-nothing-to-resume",
@@ -66,9 +69,6 @@ def _plan(ctx: click.Context, file: str | None, out: Path, overrides: dict[str, 
             subject="--out",
             help="name a schedule or plan and its data",
         )
-    plan, warnings = load_plan_or_compile(file or str(out / "plan.json"), ctx, overrides)
-    show_diagnostics(warnings)
-    return plan
 
 
 def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: Path, resume: bool) -> None:

@@ -109,7 +109,7 @@ class Run:
         """Trains until `until` steps are done or somebody asks to stop.
 
         Raises:
-            RaptrError: `not-finite`, `train-audit`, `train-disk-full`, `train-write`.
+            RaptrError: `trainer-not-finite`, `train-audit`, `train-disk-full`, `train-write`.
         """
         while self.step < until and not stop.requested:
             self._next()
@@ -271,7 +271,7 @@ class Run:
 
 def _not_finite(what: str, notes: tuple[str, ...] = ()) -> RaptrError:
     return fail(
-        "not-finite",
+        "trainer-not-finite",
         what,
         help="lower the learning rate, lengthen the warm-up, or train in a wider dtype",
         notes=notes,

@@ -147,7 +147,7 @@ def test_what_is_no_number_ends_the_run_and_is_never_saved(tmp_path: Path, resul
     with pytest.raises(RaptrError) as caught:
         run(tmp_path, ToyBackend(faults={7: lambda _: result}), checkpoint_every=1)
     (diagnostic,) = caught.value.diagnostics
-    assert (diagnostic.code, diagnostic.message) == ("not-finite", said)
+    assert (diagnostic.code, diagnostic.message) == ("trainer-not-finite", said)
     assert any("step-7" in note for note in diagnostic.notes)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-6", "step-7"]
 
@@ -167,7 +167,7 @@ def test_an_error_of_the_backend_is_told_with_its_circumstances(tmp_path: Path) 
     from raptr_dsl.diagnostics import fail
 
     def refuse(trainer: ToyTrainer) -> None:
-        raise fail("not-finite", "the loss of step 5 is nan")
+        raise fail("trainer-not-finite", "the loss of step 5 is nan")
 
     with pytest.raises(RaptrError) as caught:
         run(tmp_path, ToyBackend(faults={5: refuse}))
