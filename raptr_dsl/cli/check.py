@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import counted, format_option, schedule_options, show_diagnostics
-from raptr_dsl.diagnostics import Diagnostic
+from raptr_dsl.cli.common import counted, format_option, is_plan, schedule_options, show_diagnostics
+from raptr_dsl.diagnostics import Diagnostic, RaptrError
 from raptr_dsl.garbage import garbage_collection_paused
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
 
     A directory stands for the .raptr files in it, at any depth, and `-` for standard input. Sizes and
     requirements are checked where a model and a number of steps are known, from the file or from the options.
+    A plan is checked as well: that it is whole, and as it was written.
     """
     paths = list(dict.fromkeys(_expanded(files, ctx)))
     with garbage_collection_paused():
@@ -43,11 +44,23 @@ def _checked(paths: list[str], overrides: dict[str, Any]) -> Iterator[Diagnostic
 
     options = Options(**overrides)
     for path in paths:
-        if path == "-":
+        if is_plan(path):
+            yield from _mistakes_of_plan(path)
+        elif path == "-":
             text = sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace")
             yield from check_text(text, options, name="<stdin>").diagnostics
         else:
             yield from check_file(path, options).diagnostics
+
+
+def _mistakes_of_plan(path: str) -> tuple[Diagnostic, ...]:
+    from raptr_dsl.ir.plan import load_plan
+
+    try:
+        load_plan(path)
+    except RaptrError as error:
+        return error.diagnostics
+    return ()
 
 
 def _expanded(files: tuple[str, ...], ctx: click.Context) -> Iterator[str]:

@@ -10,13 +10,14 @@ import click
 from raptr_dsl.cli.common import (
     Once,
     format_option,
+    is_plan,
     output_console,
     print_trimmed,
     schedule_options,
     show_diagnostics,
 )
 from raptr_dsl.cli.output import PLAN, require_replaceable
-from raptr_dsl.diagnostics import Diagnostic, RaptrError
+from raptr_dsl.diagnostics import Diagnostic, RaptrError, fail
 
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
@@ -62,6 +63,13 @@ def _compiled(
     """The plan, written; None if there is none, or if it is not what was asked for."""
     from raptr_dsl.api import Options, check_file
 
+    if is_plan(file):
+        return None, fail(
+            "file-is-plan",
+            "this is a plan, compiled already",
+            subject=file,
+            help="raptr show draws it, raptr train trains by it; to change it, compile its schedule again",
+        ).diagnostics
     compilation = check_file(file, Options(**overrides), complete=True)
     if compilation.plan is None:
         return None, compilation.diagnostics

@@ -44,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
     """
     try:
         with replacing(path) as file:
-            file.write(text.encode())
+            file.write(text.encode("utf-8", "replace"))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path)) from error

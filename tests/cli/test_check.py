@@ -73,6 +73,16 @@ def test_standard_input(raptr, text: str) -> None:
     assert "1 file, 2 errors" in done.err
 
 
+def test_plans_are_checked_too(raptr, bert, tmp_path) -> None:
+    raptr("compile", bert.name)
+    plan = tmp_path / "bert.plan.json"
+    assert raptr("check", plan.name, bert.name).err == "2 files, no errors\n"
+    plan.write_text(plan.read_text().replace('"seed": 17', '"seed": 18'))
+    done = raptr("check", plan.name)
+    assert done.code == 1
+    assert "error[plan-checksum]" in done.err
+
+
 def test_json_is_a_list_on_standard_output(raptr, tmp_path, bert) -> None:
     write(tmp_path, one=TWO_MISTAKES)
     done = raptr("check", "one.raptr", "--format", "json")

@@ -179,6 +179,15 @@ def test_a_disk_that_fails_leaves_the_old_plan_and_nothing_else(raptr, bert, tmp
     assert sorted(os.listdir(tmp_path)) == ["bert.plan.json", "bert.raptr"]
 
 
+def test_a_plan_is_compiled_already(raptr, bert, tmp_path) -> None:
+    raptr("compile", bert.name, "-o", "p.json")
+    before = (tmp_path / "p.json").read_bytes()
+    done = raptr("compile", "p.json", "-o", "p.json", "--seed", "18")
+    assert (done.code, done.out) == (1, "")
+    assert "error[file-is-plan]" in done.err
+    assert (tmp_path / "p.json").read_bytes() == before
+
+
 def test_a_refused_schedule_leaves_no_plan(raptr, tmp_path) -> None:
     (tmp_path / "bad.raptr").write_text("stage depth=13/12 steps=rest\n")
     assert raptr("compile", "bad.raptr", "--model", "bert-base", "--steps", "1k").code == 1

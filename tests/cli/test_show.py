@@ -107,6 +107,12 @@ def test_svg(raptr, tmp_path) -> None:
     assert (tmp_path / "all.svg").read_bytes() == first
 
 
+def test_svg_of_a_file_whose_name_is_no_text(raptr, tmp_path) -> None:
+    (tmp_path / "a\udcff.raptr").write_text(BERT)
+    assert raptr("show", "a\udcff.raptr", "--svg", "a.svg").code == 0
+    ET.parse(tmp_path / "a.svg")
+
+
 def test_svg_does_not_overwrite_what_is_no_picture(raptr, bert) -> None:
     done = raptr("show", bert.name, "--svg", bert.name)
     assert done.code == 1
