@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from raptr_dsl.compiler.evaluate import count_of, evaluate, word_of
 from raptr_dsl.compiler.scope import Scope
-from raptr_dsl.compiler.units import units_of
+from raptr_dsl.compiler.units import LAST, units_of
 from raptr_dsl.diagnostics import Label, did_you_mean
 from raptr_dsl.ir.base import Frozen
 from raptr_dsl.syntax import ast
@@ -58,7 +58,8 @@ def construct(cls: type[Made], tag: str, args: Sequence[ast.Argument], node: ast
     try:
         return cls(**values)
     except ValidationError as error:
-        for problem in error.errors():
+        problems = {problem["loc"][:1]: problem for problem in reversed(error.errors())}  # the first of each argument
+        for problem in problems.values():
             blamed = given.get(str(problem["loc"][0])) if problem["loc"] else None
             message = problem["msg"].removeprefix("Value error, ")
             scope.diagnostics.add("bad-value", f"`{word}`: {message}", (blamed or node).span)
@@ -113,7 +114,15 @@ def _convert(cls: type[Frozen], field: str, node: ast.Value, scope: Scope) -> An
         return count_of(node, scope, f"{field}=")
     if get_origin(annotation) is tuple:
         units = units_of(node, scope, f"{field}=")
-        return None if units is None else tuple(units)
+        if units is None or LAST not in units:
+            return None if units is None else tuple(units)
+        scope.diagnostics.add(
+            "bad-units",
+            f"{field}= lists numbers: which unit is the last is known only with a model",
+            node.span,
+            help="write its number",
+        )
+        return None
     if annotation is not Fraction:
         raise TypeError(f"{cls.__name__}.{field}: the language has no values of type {annotation}")
     quantity = evaluate(node, scope)
