@@ -40,7 +40,7 @@ def test_records_in_words_name_whose_loss_it_is_and_only_thinned_axes() -> None:
 def test_lines_show_every_stage_and_evaluation_and_training_now_and_then(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([100.0, 100.0, 101.0, 107.0, 107.0, 108.0])
+    clock = iter([100.0, 101.0, 107.0, 107.0, 108.0])
     monkeypatch.setattr(progress, "monotonic", lambda: next(clock))
     with progress.watching() as watch:
         reporter = watch.reporter(toy_plan(), "toy")

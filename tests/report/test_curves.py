@@ -17,7 +17,8 @@ def figure():
 
 def test_it_shows_the_curves_in_units_that_its_axes_name() -> None:
     (axes,) = figure().axes
-    thinned, dense = axes.get_lines()[0], [line for line in axes.get_lines() if "dense" in str(line.get_label())][0]
+    lines = {str(line.get_label()).partition(":")[0]: line for line in axes.get_lines()}
+    thinned, dense = lines["RaPTr"], lines["dense"]
     assert list(thinned.get_xdata()) == [1, 2, 4]
     assert list(thinned.get_ydata()) == [3.0, 2.5, 2.25]
     assert list(dense.get_xdata()) == [2, 4]
