@@ -83,7 +83,7 @@ def make_tables(grammar: str) -> Tables:
     rules = {rule: number for number, rule in enumerate(lark.rules)}
     patterns = {terminal.name: terminal.pattern.to_regexp() for terminal in lark.terminals}
     keywords = {name: pattern.removesuffix(r"(?!\w)") for name, pattern in patterns.items()}
-    keywords = {name: word for name, word in keywords.items() if word == name.lower()}
+    keywords = {name: word for name, word in keywords.items() if word.isalpha()}
     return Tables(
         rows=[
             {symbol: states[target] if action is Shift else ~rules[target] for symbol, (action, target) in row.items()}
