@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 FORMATS = ("safetensors",)
 
 
-def export_masks(
-    plan: Plan, path: Path, axes: Iterable[str] | None, start: int, stop: int | None, format: str
-) -> None:
+def export_masks(plan: Plan, path: Path, axes: Iterable[str] | None, start: int, stop: int | None, format: str) -> None:
     """Writes one uint8 tensor an axis; see `Plan.export`. Its memory does not grow with the number of steps.
 
     A tensor has the shape of `Plan.masks`, the last dimension packed: unit u is bit u mod 8, counted from the least

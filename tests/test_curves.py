@@ -142,7 +142,7 @@ def test_rule_17_the_size_is_read_at_a_draws_first_step() -> None:
 
 
 def test_rule_16_pld_of_its_paper() -> None:
-    """θ(t) = (1 − θ̄)·e^(−γt) + θ̄ with γ = 100/T, θ̄ = ½, to 1/1024: half of the way down at t = T·ln 2/100."""
+    """θ(t) falls from 1 to ½ as e^(−100·t/T), to 1/1024: half of the way down at t = T·ln 2/100."""
     borders = staircase(Exp(rate=Fraction(100)), Fraction(1024), Fraction(512), 10**6)
     assert borders[0] == (0, 1024) and borders[-1][1] == 512
     halfway = next(offset for offset, level in borders if level == 768)

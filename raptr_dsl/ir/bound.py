@@ -1,11 +1,10 @@
 """A schedule bound to a model and a horizon: whole steps, whole units, and still no seed."""
 
-from fractions import Fraction
 from typing import Literal
 
 from pydantic import Field
 
-from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.base import Frozen, Rational
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import UNIFORM, Idle, Profile, Requirement
 from raptr_dsl.laws import AnyLaw
@@ -15,7 +14,7 @@ class Border(Frozen):
     """From `offset` steps into its stage on, a size (in units) or a keep probability holds."""
 
     offset: int = Field(ge=0)
-    value: Fraction
+    value: Rational
 
 
 class BoundRule(Frozen):
@@ -48,8 +47,8 @@ class BoundStage(Frozen):
     name: str | None = None
     start: int = Field(ge=0)
     stop: int
-    duration: Fraction
-    axes: dict[str, BoundRule] = {}
+    duration: Rational
+    axes: dict[str, BoundRule] = Field(default_factory=dict)
 
     @property
     def steps(self) -> int:

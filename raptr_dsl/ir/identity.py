@@ -44,9 +44,7 @@ def digest(plan: Plan) -> str:
     )
 
 
-def flat_stages(
-    stages: Sequence[BoundStage], shape: ModelShape, stop: int | None = None
-) -> tuple[BoundStage, ...]:
+def flat_stages(stages: Sequence[BoundStage], shape: ModelShape, stop: int | None = None) -> tuple[BoundStage, ...]:
     """The stages of the steps before `stop`, nameless and each rule in one form; equal neighbours are one stage.
 
     A rule that runs everything is left out. A draw that lasts the whole stage is `every=None`, and 1 in a stage of
@@ -161,7 +159,7 @@ def _size_text(rule: BoundRule) -> str:
     if rule.choices:
         return f"one of {', '.join(map(str, rule.choices))}"
     first, last = rule.sizes[0], rule.sizes[-1]
-    unit = "units" if rule.measure == "units" else "probability"
+    unit = "probability" if rule.measure == "probability" else "unit" if last.value == 1 else "units"
     if len(rule.sizes) == 1:
         return f"{first.value} {unit}"
     borders = f"{len(rule.sizes)} levels, the second from step {rule.sizes[1].offset:,} of the stage"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.base import Frozen, Rational
 
 Size = Annotated[int, Field(ge=1, le=2**40, strict=True)]
 DEFAULT_WIDTH_GROUP = 64
@@ -37,7 +37,7 @@ class ModelShape(Frozen):
     gated: bool = False
     tied: bool = True
     causal: bool = True
-    head_share: Fraction = Fraction(1)
+    head_share: Rational = Fraction(1)
 
     @model_validator(mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raptr_dsl.axes import AXES
+from raptr_dsl.axes import AXES, Axis
 from raptr_dsl.diagnostics import did_you_mean
 from raptr_dsl.flops import CONVENTIONS, FlopReport, run_report
 from raptr_dsl.ir import identity, storage
@@ -228,7 +228,7 @@ def load_plan(path: str | Path) -> Plan:
     return storage.load(Path(path), Plan)
 
 
-def _axis(name: str):
+def _axis(name: str) -> Axis:
     if name in AXES:
         return AXES[name]
     guess = did_you_mean(name, AXES)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raptr_dsl.curves import AnyCurve
-from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.base import Frozen, Rational
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.laws import AnyLaw
 
@@ -18,7 +18,7 @@ PARTIAL = "partial"
 class Amount(Frozen):
     """A count of elements (`6`) or a share of the axis (`6/12`): rule 1."""
 
-    value: Fraction
+    value: Rational
     is_count: bool = False
 
 
@@ -44,13 +44,13 @@ class Probability(Frozen):
     """`prob(x)`: a keep probability, constant or along a curve."""
 
     kind: Literal["probability"] = "probability"
-    start: Fraction
-    stop: Fraction | None = None
+    start: Rational
+    stop: Rational | None = None
     curve: AnyCurve | None = None
 
 
 class Drawn(Frozen):
-    """`draw(a, b, …)`: one of these sizes a draw; with `is_range`, any whole number of units from the first to the last."""
+    """`draw(a, b, …)`: one of these sizes a draw; with `is_range`, any whole number of units between the two."""
 
     kind: Literal["drawn"] = "drawn"
     amounts: tuple[Amount, ...]
@@ -64,10 +64,10 @@ class Profile(Frozen):
     """How the weight w of rule 26 varies over units: uniform, linear, a list, or a curve from `start` to `stop`."""
 
     kind: Literal["uniform", "linear", "list", "curve"] = "uniform"
-    weights: tuple[Fraction, ...] = ()
+    weights: tuple[Rational, ...] = ()
     curve: AnyCurve | None = None
-    start: Fraction = Fraction(0)
-    stop: Fraction = Fraction(1)
+    start: Rational = Fraction(0)
+    stop: Rational = Fraction(1)
 
 
 UNIFORM = Profile()
@@ -88,9 +88,9 @@ class AxisRule(Frozen):
 class Duration(Frozen):
     """share·T + steps + tokens / (tokens of a step), of the horizon T: every level's shares are multiplied out."""
 
-    share: Fraction = Fraction(0)
-    steps: Fraction = Fraction(0)
-    tokens: Fraction = Fraction(0)
+    share: Rational = Fraction(0)
+    steps: Rational = Fraction(0)
+    tokens: Rational = Fraction(0)
 
 
 class Stage(Frozen):
@@ -98,7 +98,7 @@ class Stage(Frozen):
 
     name: str | None = None
     duration: Duration
-    axes: dict[str, AxisRule] = {}
+    axes: dict[str, AxisRule] = Field(default_factory=dict)
     optional: bool = False
 
 
@@ -107,7 +107,7 @@ class Requirement(Frozen):
 
     metric: str
     target: str | None = None
-    options: dict[str, str] = {}
+    options: dict[str, str] = Field(default_factory=dict)
     op: Literal["<=", ">=", "=="]
     value: Amount
 

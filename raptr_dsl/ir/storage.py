@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 
-from raptr_dsl.diagnostics import fail
+from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.files import replacing
 from raptr_dsl.ir.identity import hash_of
 
@@ -30,15 +30,15 @@ def save(plan: Plan, path: Path) -> None:
     try:
         with replacing(path) as file:
             file.write(_lines(saved).encode())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise write_failure("the plan", path, error) from error
 
 
-def write_failure(what: str, path: Path, error: OSError):
+def write_failure(what: str, path: Path, error: OSError | ValueError) -> RaptrError:
     """The diagnostic of a file that could not be written; `what` is a noun phrase."""
     return fail(
         "plan-write",
-        f"{what} cannot be written: {(error.strerror or str(error)).lower()}",
+        f"{what} cannot be written: {_reason(error)}",
         subject=str(path),
         help="name a file in a folder that exists and can be written" if path.parent != path else "",
     )
@@ -74,9 +74,7 @@ def load(path: Path, model: type[Plan]) -> Plan:
     except ValidationError as error:
         _refuse(error, path)
     if content(plan) | {"digest": digest} != saved:
-        raise fail(
-            "plan-invalid", "the plan is not written as raptr writes it", subject=str(path), help=_RECOMPILE
-        )
+        raise fail("plan-invalid", "the plan is not written as raptr writes it", subject=str(path), help=_RECOMPILE)
     if plan.digest != digest:
         raise fail(
             "plan-digest",
@@ -93,20 +91,22 @@ def _read(path: Path) -> str:
         if path.is_dir():
             raise fail("plan-unreadable", "this is a folder, not a plan", subject=str(path))
         if path.stat().st_size > MOST_BYTES:
-            raise fail(
-                "plan-too-large", f"the file has more than {MOST_BYTES // 2**20} MiB: no plan is that large", subject=str(path)
-            )
+            message = f"the file has more than {MOST_BYTES // 2**20} MiB: no plan is that large"
+            raise fail("plan-too-large", message, subject=str(path))
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
         raise fail(
             "plan-missing", "there is no such file", subject=str(path), help="raptr compile FILE -o PLAN writes one"
         ) from error
-    except OSError as error:
-        raise fail(
-            "plan-unreadable", f"the plan cannot be read: {(error.strerror or str(error)).lower()}", subject=str(path)
-        ) from error
     except UnicodeDecodeError as error:
         raise _not_json(path, f"byte {error.start:,} is not UTF-8") from error
+    except (OSError, ValueError) as error:
+        raise fail("plan-unreadable", f"the plan cannot be read: {_reason(error)}", subject=str(path)) from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """The system's words, or Python's about a name that cannot be one of a file."""
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def _parse(text: str, path: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"a plan has no number such as {text}")
 
 
-def _not_json(path: Path, where: str):
+def _not_json(path: Path, where: str) -> RaptrError:
     return fail(
         "plan-not-json",
         "this is no plan: it is not JSON",
@@ -148,7 +148,7 @@ def _not_json(path: Path, where: str):
     )
 
 
-def _no_plan(path: Path):
+def _no_plan(path: Path) -> RaptrError:
     return fail(
         "plan-not-a-plan",
         "this is JSON, but no plan of raptr",
@@ -166,7 +166,8 @@ def _require_version(saved: dict[str, Any], model: type[Plan], path: Path) -> No
         if saved.get(name) != known:
             raise fail(
                 "plan-version",
-                f"the plan is of another version: its {name} is {str(saved.get(name))[:60]!r}, this raptr reads {known!r}",
+                f"the plan is of another version: its {name} is {str(saved.get(name))[:60]!r}, "
+                f"this raptr reads {known!r}",
                 subject=str(path),
                 help="compile the schedule again with this version, or use the version that wrote the plan",
             )

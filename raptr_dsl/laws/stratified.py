@@ -38,9 +38,7 @@ class Stratified(Law):
 
     def marginals(self, pool: Pool) -> tuple[Fraction, ...]:
         length, share = pool.n // self.groups, pool.size / self.groups
-        chances = [
-            Fraction(share - kept, length - kept) if kept < length else Fraction(1) for kept in self._kept(pool)
-        ]
+        chances = [Fraction(share - kept, length - kept) if kept < length else Fraction(1) for kept in self._kept(pool)]
         kept = frozenset(pool.keep)
         return tuple(Fraction(1) if unit in kept else chances[unit // length] for unit in range(pool.n))
 

@@ -327,25 +327,25 @@ def test_rule_7_one_drawn_size_for_all_sites(n: int, seed: int, data: st.DataObj
         assert plan.masks("width")[step].sum(-1).tolist() == [choices[oracle.below(len(choices), reserved)]] * 3
 
 
+HALF, ONE = Fraction(6), Fraction(1)
+RISING = tuple(Fraction(unit + 1, 4) for unit in range(4))
 BAD = {
-    "groups do not divide the units": (LAWS["stratified"], {"groups": 5}, Pool(12, (), Fraction(6)), "5 does not divide the 12"),
-    "groups do not divide the size": (LAWS["stratified"], {"groups": 4}, Pool(12, (), Fraction(6)), "does not divide the size"),
-    "too many kept in a group": (LAWS["stratified"], {"groups": 2}, Pool(4, (0, 1), Fraction(2)), "2 units in group 0"),
-    "order too short": (LAWS["ranked"], {"order": (0, 1)}, Pool(3, (), Fraction(2)), "lacks unit 2"),
-    "order with a unit twice": (LAWS["ranked"], {"order": (0, 1, 1)}, Pool(3, (), Fraction(2)), "unit 1 more than once"),
-    "order beyond the units": (LAWS["ranked"], {"order": (0, 1, 9)}, Pool(3, (), Fraction(2)), "names unit 9"),
-    "mean out of reach": (
-        LAWS["bernoulli"], {}, Pool(4, (), Fraction(1), tuple(Fraction(u + 1, 4) for u in range(4))), "unit 3 would be on",
-    ),
-    "weights all zero": (LAWS["bernoulli"], {}, Pool(2, (), Fraction(1), (Fraction(0),) * 2), "weight is 0"),
-    "negative weight": (LAWS["systematic"], {}, Pool(2, (), Fraction(1), (Fraction(1), Fraction(-1))), "negative"),
-    "weights of another model": (LAWS["systematic"], {}, Pool(2, (), Fraction(1), (Fraction(1),)), "1 weights"),
-}  # fmt: skip
+    "groups do not divide the units": ("stratified", {"groups": 5}, Pool(12, (), HALF), "5 does not divide the 12"),
+    "groups do not divide the size": ("stratified", {"groups": 4}, Pool(12, (), HALF), "does not divide the size"),
+    "too many kept in a group": ("stratified", {"groups": 2}, Pool(4, (0, 1), 2 * ONE), "2 units in group 0"),
+    "order too short": ("ranked", {"order": (0, 1)}, Pool(3, (), ONE), "lacks unit 2"),
+    "order with a unit twice": ("ranked", {"order": (0, 1, 1)}, Pool(3, (), ONE), "unit 1 more than once"),
+    "order beyond the units": ("ranked", {"order": (0, 1, 9)}, Pool(3, (), ONE), "names unit 9"),
+    "mean out of reach": ("bernoulli", {}, Pool(4, (), ONE, RISING), "unit 3 would be on"),
+    "weights all zero": ("bernoulli", {}, Pool(2, (), ONE, (0 * ONE,) * 2), "weight is 0"),
+    "negative weight": ("systematic", {}, Pool(2, (), ONE, (ONE, -ONE)), "negative"),
+    "weights of another model": ("systematic", {}, Pool(2, (), ONE, (ONE,)), "1 weights"),
+}
 
 
 @pytest.mark.parametrize(("law", "arguments", "pool", "words"), BAD.values(), ids=BAD)
-def test_what_a_law_cannot_draw_is_said_in_words(law: Any, arguments: dict[str, Any], pool: Pool, words: str) -> None:
-    problems = law(**arguments).problems(pool)
+def test_what_a_law_cannot_draw_is_said_in_words(law: str, arguments: dict[str, Any], pool: Pool, words: str) -> None:
+    problems = LAWS[law](**arguments).problems(pool)
     assert problems and words in " ".join(problems)
 
 

@@ -62,8 +62,7 @@ def test_rule_19_threads_do_not_disturb_each_other() -> None:
     def read(mine: Words) -> None:
         expected = mine.rows(range(5, 6))
         for _ in range(300):
-            if not (mine.rows(range(5, 6)) == expected).all():
-                wrong.append(mine)
+            wrong.extend([mine] if (mine.rows(range(5, 6)) != expected).any() else [])
 
     threads = [threading.Thread(target=read, args=(mine,)) for mine in words]
     for thread in threads:
