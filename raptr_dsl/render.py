@@ -12,7 +12,6 @@ Format = Literal["text", "json", "github"]
 
 SHOWN = 20  # diagnostics in a text; the rest is counted
 TAB = 4
-_UNSHOWABLE = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, and what would reorder or hide the text around it
 _COLORS = {"error": "1;31", "warning": "1;33", "note": "1;36", "gutter": "1;34", "bold": "1"}
 
 
@@ -186,7 +185,11 @@ def _cut(text: str, anchor: int, room: int) -> tuple[str, list[int], int]:
     """
     first = 0
     if len(text) > room or sum(map(_cells, text)) > room:
-        first = max(0, min(anchor - room // 3, len(text) - room + 2))
+        first = anchor
+        space = max(room // 3, room - 2 - sum(map(_cells, text[anchor : anchor + room])))
+        while first and space >= (width := _cells(text[first - 1])):
+            first -= 1
+            space -= width
     shown = "…" if first else ""
     columns = [len(shown)]
     for index in range(first, len(text)):
@@ -205,13 +208,15 @@ def _cells(character: str) -> int:
     """The columns that a character takes on a terminal (a tab: at most)."""
     if character.isascii():
         return TAB if character == "\t" else 1
+    if not character.isprintable():
+        return 1
     if unicodedata.category(character) in ("Mn", "Me"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def _clean(text: str) -> str:
-    """A text without the characters that would move, hide or colour what is around them."""
+    """A text without the characters that would move, hide or colour what is around them, or cannot be seen."""
     if text.isprintable():
         return text
-    return "".join("�" if unicodedata.category(character) in _UNSHOWABLE else character for character in text)
+    return "".join(character if character.isprintable() else "�" for character in text)

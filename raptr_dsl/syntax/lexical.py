@@ -91,7 +91,8 @@ def _foreign(source: Source, piece: Piece) -> Diagnostic:
     first = spans[0].text
     strange = next(character for character in first if not character.isascii())
     written = plain(first) if len(first) < 100 else None
-    others = f"; {len(spans) - 1} more of the kind follow" if len(spans) > 1 and written is not None else ""
+    more = len(spans) - 1
+    others = f"; {more} more of the kind {'follow' if more > 1 else 'follows'}" if more and written is not None else ""
     if strange.isalpha():
         advice = "names are made of A–Z, a–z, 0–9 and _"
         return Diagnostic(
