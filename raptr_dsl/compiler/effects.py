@@ -24,19 +24,21 @@ def refuse_unfinished(given: Given, scope: Scope) -> bool:
 
 
 def refuse_for_full_axes(given: Given, thinned: list[str], scope: Scope) -> None:
-    """Rule 8: an attribute of an axis that runs in full can have no effect."""
+    """Rule 8: an attribute of an axis that the stage says nothing of can have no effect.
+
+    Where the stage names the axis at full size (`depth=12/12 scale=sqrt`, the last of a row of like stages, or a
+    parameter at its bound) the attribute says what would hold at another size, and nothing is wrong.
+    """
     for (axis, name), attribute in given.own.items():
-        if axis in thinned:
+        if axis in thinned or axis in given.sizes:
             continue
-        size = given.sizes.get(axis)
         scope.diagnostics.add(
             "no-effect",
             f"{axis}.{name}= has no effect: this stage runs {axis} in full",
             attribute.span,
-            related=[Label(size.span, f"all of {axis}")] if size else (),
             help=f"remove it, or thin the axis: {axis}=6/12",
         )
-    if thinned:
+    if thinned or given.sizes:
         return
     for name, attribute in given.bare.items():
         scope.diagnostics.add(

@@ -86,7 +86,8 @@ class Sizer:
         nearest = [k for k in (floor(units), ceil(units)) if 1 <= k <= n]
         self.diagnostics.add(
             "not-whole",
-            f"{self.origin.text or share_text(amount.value)} of {plural(n, self.axis.unit)} is {units}, not a whole number",
+            f"{self.origin.text or share_text(amount.value)} of {plural(n, self.axis.unit)} is {units}, "
+            "not a whole number",
             self.origin.span,
             label=f"{n} times {amount.value} = {units}",
             help=f"write {self.axis.name}="
@@ -138,7 +139,7 @@ class Sizer:
         levels = staircase(size.curve, start * fineness, stop * fineness, self.steps, self.every, size.rounding)
         borders = tuple(Border(offset=offset, value=level / Fraction(fineness)) for offset, level in levels)
         ends = (min(border.value for border in borders), max(border.value for border in borders))
-        return Sized(borders) if all([self._in_range(end) for end in dict.fromkeys(ends)]) else None
+        return Sized(borders) if all(self._in_range(end) for end in dict.fromkeys(ends)) else None
 
     def _probability(self, size: Probability) -> Sized:
         if size.curve is None or size.stop is None:

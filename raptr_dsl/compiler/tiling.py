@@ -6,11 +6,11 @@ from fractions import Fraction
 
 from raptr_dsl.compiler.filling import check_levels
 from raptr_dsl.compiler.origins import Origins
-from raptr_dsl.diagnostics import Diagnostics, Label
+from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import Duration, Schedule
 from raptr_dsl.source import Span
-from raptr_dsl.wording import number_text, plural, share_text
+from raptr_dsl.wording import number_text, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,6 @@ def tile(
     if not check_levels(origins.levels, diagnostics, steps, shape.tokens):
         return None
     durations = [_exact_steps(stage.duration, Fraction(steps), shape) for stage in schedule.stages]
-    if not _add_up(schedule, durations, steps, origins, diagnostics):
-        return None
     if not _tokens_are_whole(schedule, shape, origins, diagnostics):
         return None
     tiles = list(_tiles(durations))
@@ -74,38 +72,6 @@ def _tiles(durations: list[Fraction]) -> Iterator[Tile]:
         stop = int(end + Fraction(1, 2))
         yield Tile(number, start, stop, duration)
         start = stop
-
-
-def _add_up(
-    schedule: Schedule, durations: list[Fraction], steps: int, origins: Origins, diagnostics: Diagnostics
-) -> bool:
-    negative = next((i for i, duration in enumerate(durations) if duration < 0), None)
-    if negative is not None:
-        diagnostics.add(
-            "stages-overrun",
-            f"nothing is left for this stage: the others take {plural(steps - durations[negative], 'step')} "
-            f"of {number_text(Fraction(steps))}",
-            origins.span(("stages", negative, "duration")),
-            help="shorten the other stages, or give a larger --steps",
-        )
-        return False
-    total = sum(durations, Fraction(0))
-    if total == steps:
-        return True
-    difference = abs(total - steps)
-    last = len(durations) - 1
-    over = total > steps
-    longest = max(range(len(durations)), key=durations.__getitem__)
-    related = origins.span(("stages", longest, "duration"))
-    diagnostics.add(
-        "stages-overrun" if over else "stages-gap",
-        f"the stages add up to {plural(total, 'step')} ({share_text(total / steps)}) of a run of {plural(steps, 'step')}",
-        origins.span(("stages", last, "duration")),
-        label=f"{plural(difference, 'step')} {'too much' if over else 'are missing'}",
-        related=[Label(related, "the longest")] if related and longest != last else [],
-        help="write steps=rest here",
-    )
-    return False
 
 
 def _tokens_are_whole(schedule: Schedule, shape: ModelShape, origins: Origins, diagnostics: Diagnostics) -> bool:

@@ -190,8 +190,6 @@ def test_rule_8_bare_attributes_speak_of_every_thinned_axis_and_dotted_ones_of_o
     "stage",
     [
         "steps=50% scale=sqrt",
-        "depth=all steps=50% depth.scale=sqrt",
-        "depth=12/12 steps=50% scale=sqrt",
         "depth=6/12 steps=50% heads.sample=balanced",
         "depth=6/12 steps=50% profile=linear",
         "depth=6/12 steps=50% sample=prefix every=2",
@@ -212,7 +210,9 @@ def test_rule_8_an_attribute_without_effect_is_an_error(stage: str) -> None:
         "width=draw(1/4, 1/2) steps=50% sample=prefix every=2",  # the size is drawn anew
         "depth=6/12..11/12 steps=50% sample=prefix every=2",  # the size is read anew
         "depth=6/12 width=1/2 steps=50% sample=bernoulli width.sample=prefix profile=linear",
-        "depth=start steps=50% scale=sqrt",  # a parameter may make it 12/12
+        "depth=12/12 steps=50% scale=sqrt",  # like its neighbours; so may a parameter make it
+        "depth=all steps=50% depth.scale=sqrt",
+        "depth=start steps=50% scale=sqrt",
     ],
 )
 def test_rule_8_an_attribute_with_some_effect_is_none(stage: str) -> None:
