@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
-from raptr_dsl.backend.checks import require_batch, require_dtype, require_finite, require_micro_batches, require_turn
+from raptr_dsl.backend.batches import mean_loss, require_batch
+from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches, require_turn
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError, fail
@@ -68,12 +69,8 @@ class ReferenceTrainer:
 
     def evaluate(self, batches: Sequence[Batch]) -> float:
         """The mean loss over all targets, of the full network, unscaled (rule 36)."""
-        total, targets = 0.0, 0
-        for batch in batches:
-            require_batch(batch, self.plan.shape)
-            total += loss_and_gradients(self.plan.shape, self.values, batch, {})[0] * batch.targets.size
-            targets += batch.targets.size
-        return total / targets
+        shape = self.plan.shape
+        return mean_loss(batches, shape, lambda batch: loss_and_gradients(shape, self.values, batch, {})[0])
 
     def executed(self) -> Executed:
         return Executed(units=dict(self._units), flops=self._flops)

@@ -13,13 +13,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
-from raptr_dsl.backend.checks import (
-    micro_batches,
-    require_batch,
-    require_dtype,
-    require_finite,
-    require_micro_batches,
-)
+from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch
+from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import checkpoint
@@ -56,24 +51,21 @@ class TorchTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate(index, self.plan.steps)
         self.model.train()
-        with self.runner.step(index):
-            loss = self._accumulate(batch)
-            norm = self._clip()
-            require_finite(index, loss, norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        try:
+            with self.runner.step(index):
+                loss = self._accumulate(batch)
+                norm = self._clip()
+                require_finite(index, loss, norm)
+            self.optimizer.step()
+        finally:
+            self.optimizer.zero_grad()
         return StepResult(loss, norm)
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> float:
         """The mean loss over all targets, of the full network, unscaled (rule 36)."""
         self.model.eval()
-        total, targets = 0.0, 0
-        for batch in batches:
-            require_batch(batch, self.plan.shape)
-            total += float(self._loss(batch)) * batch.targets.size
-            targets += batch.targets.size
-        return total / targets
+        return mean_loss(batches, self.plan.shape, lambda batch: float(self._loss(batch)))
 
     def executed(self) -> Executed:
         return self.runner.executed()
@@ -88,13 +80,13 @@ class TorchTrainer:
 
     def _accumulate(self, batch: Batch) -> float:
         """The gradients of the step's mean loss, and that loss."""
-        loss = torch.zeros((), dtype=torch.float64)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
         for part, share in micro_batches(batch, self.settings.micro_batches):
             part_loss = self._loss(part)
             if share != 1:
                 part_loss = part_loss * float(share)
             part_loss.backward()
-            loss += part_loss.detach().cpu()
+            loss += part_loss.detach()
         return float(loss)
 
     def _clip(self) -> float:

@@ -1,20 +1,14 @@
-"""What every backend checks in the same words: model, batch, precision, and whether numbers are finite."""
+"""What every backend checks in the same words: model, turn, precision, micro-batches, finite numbers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from fractions import Fraction
-from typing import TYPE_CHECKING
 
-from raptr_dsl.backend.protocol import Batch, Capabilities
+from raptr_dsl.backend.protocol import Capabilities
 from raptr_dsl.backend.settings import TrainSettings
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 RUN_FIELDS = frozenset({"batch", "head_share"})
 """Fields of `ModelShape` that describe a run and not a model."""
@@ -89,48 +83,6 @@ def require_micro_batches(shape: ModelShape, settings: TrainSettings) -> None:
             f"{settings.micro_batches} micro-batches do not divide a batch of {shape.batch} sequences",
             help=f"write {nearest} micro-batches",
         )
-
-
-def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, Fraction]]:
-    """The batch in `count` equal parts of its rows, each with its share of the step's mean loss."""
-    rows = batch.inputs.shape[0] // count
-    for start in range(0, batch.inputs.shape[0], rows):
-        part = slice(start, start + rows)
-        positions = None if batch.positions is None else batch.positions[part]
-        yield Batch(batch.inputs[part], batch.targets[part], positions), Fraction(1, count)
-
-
-def require_batch(batch: Batch, shape: ModelShape) -> None:
-    """Refuses tokens outside the vocabulary, and sequences longer than the model has positions.
-
-    Raises:
-        RaptrError: `trainer-batch`.
-    """
-    targets = (batch.inputs if batch.positions is None else batch.positions).shape
-    if batch.inputs.ndim != 2 or batch.targets.shape != targets:
-        raise fail(
-            "trainer-batch",
-            f"inputs of shape {batch.inputs.shape} and targets of shape {batch.targets.shape} do not belong together",
-            help=f"give targets of shape {targets}",
-        )
-    if batch.inputs.shape[1] > shape.seq:
-        raise fail(
-            "trainer-batch",
-            f"a sequence of {batch.inputs.shape[1]} tokens is longer than the model's seq={shape.seq}",
-        )
-    for what, tokens in (("inputs", batch.inputs), ("targets", batch.targets)):
-        _require_below(tokens, shape.vocab, f"the {what} hold the token", f"the vocabulary ends at {shape.vocab - 1}")
-    if batch.positions is not None:
-        last = batch.inputs.shape[1]
-        _require_below(batch.positions, last, "the head is to predict at position", f"the last one is {last - 1}")
-
-
-def _require_below(values: NDArray, limit: int, what: str, bound: str) -> None:
-    if not values.size:
-        raise fail("trainer-batch", "the batch is empty")
-    least, most = int(values.min()), int(values.max())
-    if least < 0 or most >= limit:
-        raise fail("trainer-batch", f"{what} {least if least < 0 else most}, and {bound}")
 
 
 def require_finite(index: int, loss: float, grad_norm: float = 0.0) -> None:

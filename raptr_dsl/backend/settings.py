@@ -15,6 +15,7 @@ class TrainSettings(Frozen):
 
     AdamW with decoupled decay on matrices only: `w −= lr·(m̂/(√v̂ + eps) + weight_decay·w)`. The gradient is clipped
     once over the whole tree by `min(1, clip / (norm + 1e-6))` (torch's form). Weights start from `init_seed`.
+    `bfloat16` is mixed precision: matmuls in bfloat16; weights, moments and the residual stream in float32.
     """
 
     lr: float = Field(default=1e-3, gt=0)

@@ -19,7 +19,6 @@ from raptr_reference.model import loss_and_gradients
 from raptr_torch import BACKEND
 from raptr_torch.model import Transformer, build, load_values
 from raptr_torch.sites import TransformerSites
-from raptr_torch.train import adamw
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, random_values, shapes
 
 
@@ -156,23 +155,3 @@ def test_a_full_stage_is_bitwise_plain_training(masks: dict, accumulation: int) 
         trainer.step(step, sequences)
     for name, parameter in trainer.model.named_parameters():
         assert torch.equal(parameter, weights[name]), name
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_every_dtype_trains(dtype: str) -> None:
-    masks = {"depth": mask(SMALL, "depth", [1, 0, 1], 1.5), "width": mask(SMALL, "width", [1, 0, 1, 1], [1, 1, 2, 3])}
-    settings = TrainSettings(dtype=dtype, lr=1e-2, micro_batches=2)
-    trainer = BACKEND.trainer(drawn_plan(SMALL, [masks, {}] * 10, {"width": "skip"}), settings)
-    first, *_, last = [trainer.step(index, batch(SMALL)).loss for index in range(20)]
-    assert last < first - 0.1
-    expected = torch.float64 if dtype == "float64" else torch.float32
-    assert {parameter.dtype for parameter in trainer.model.parameters()} == {expected}
-
-
-def test_decay_is_for_matrices_only() -> None:
-    model = build(SMALL, 0)
-    names = {parameter: name for name, parameter in model.named_parameters()}
-    decayed, others = ({names[p] for p in group["params"]} for group in adamw(model, TrainSettings()).param_groups)
-    assert all(name.endswith(".weight") and "norm" not in name for name in decayed)
-    assert all(name.endswith(".bias") or "norm" in name for name in others)
-    assert decayed | others == set(names.values())

@@ -143,6 +143,11 @@ def _spoiled(change: str) -> Batch:
     return Batch(good.inputs, good.targets[:, :1])
 
 
+def test_an_evaluation_of_nothing_is_refused(backend: Backend) -> None:
+    with refused("trainer-batch", "no batch to evaluate"):
+        backend.trainer(drawn_plan(SMALL, [{}]), FLOAT64).evaluate([])
+
+
 @pytest.mark.parametrize("change", ["vocabulary", "negative", "length", "positions", "empty", "targets"])
 def test_a_batch_that_does_not_fit_is_refused(backend: Backend, change: str) -> None:
     trainer = backend.trainer(drawn_plan(SMALL, [{}]), FLOAT64)

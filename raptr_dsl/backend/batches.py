@@ -1,0 +1,70 @@
+"""Batches as every backend takes them: checked, split into micro-batches, and averaged in evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from raptr_dsl.backend.protocol import Batch
+from raptr_dsl.diagnostics import fail
+from raptr_dsl.ir.model import ModelShape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, Fraction]]:
+    """The batch in `count` equal parts of its rows, each with its share of the step's mean loss."""
+    rows = batch.inputs.shape[0] // count
+    for start in range(0, batch.inputs.shape[0], rows):
+        part = slice(start, start + rows)
+        positions = None if batch.positions is None else batch.positions[part]
+        yield Batch(batch.inputs[part], batch.targets[part], positions), Fraction(1, count)
+
+
+def require_batch(batch: Batch, shape: ModelShape) -> None:
+    """Refuses tokens outside the vocabulary, and sequences longer than the model has positions.
+
+    Raises:
+        RaptrError: `trainer-batch`.
+    """
+    targets = (batch.inputs if batch.positions is None else batch.positions).shape
+    if batch.inputs.ndim != 2 or batch.targets.shape != targets:
+        raise fail(
+            "trainer-batch",
+            f"inputs of shape {batch.inputs.shape} and targets of shape {batch.targets.shape} do not belong together",
+            help=f"give targets of shape {targets}",
+        )
+    if batch.inputs.shape[1] > shape.seq:
+        raise fail(
+            "trainer-batch",
+            f"a sequence of {batch.inputs.shape[1]} tokens is longer than the model's seq={shape.seq}",
+        )
+    for what, tokens in (("inputs", batch.inputs), ("targets", batch.targets)):
+        _require_below(tokens, shape.vocab, f"the {what} hold the token", f"the vocabulary ends at {shape.vocab - 1}")
+    if batch.positions is not None:
+        last = batch.inputs.shape[1]
+        _require_below(batch.positions, last, "the head is to predict at position", f"the last one is {last - 1}")
+
+
+def _require_below(values: NDArray, limit: int, what: str, bound: str) -> None:
+    if not values.size:
+        raise fail("trainer-batch", "the batch is empty")
+    least, most = int(values.min()), int(values.max())
+    if least < 0 or most >= limit:
+        raise fail("trainer-batch", f"{what} {least if least < 0 else most}, and {bound}")
+
+
+def mean_loss(batches: Sequence[Batch], shape: ModelShape, loss: Callable[[Batch], float]) -> float:
+    """The mean over all targets of all batches; `loss` is the mean over those of one.
+
+    Raises:
+        RaptrError: `trainer-batch`.
+    """
+    for batch in batches:
+        require_batch(batch, shape)
+    targets = sum(batch.targets.size for batch in batches)
+    if not targets:
+        raise fail("trainer-batch", "there is no batch to evaluate")
+    return sum(loss(batch) * batch.targets.size for batch in batches) / targets
