@@ -1,4 +1,7 @@
-"""The training loop around a backend's trainer: run folder, log, checkpoints, exact resume, audit."""
+"""The training loop around a backend's trainer: run folder, log, checkpoints, exact resume, audit.
+
+`train` does it all; `open_run` gives a `Run` that can be advanced in parts: `run.advance(100)`, `run.finish()`.
+"""
 
 from raptr_dsl.training.feed import Feed, TokenFeed
 from raptr_dsl.training.journal import read_journal

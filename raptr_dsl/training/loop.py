@@ -1,22 +1,17 @@
-"""The training loop: what is measured, logged, saved and audited around each step of a trainer.
-
-with open_run(plan, backend, feed, settings, folder) as run:
-    run.advance(plan.steps)
-    summary = run.finish()
-"""
+"""The training loop: what is measured, logged, saved and audited around each step of a trainer."""
 
 import math
 from time import perf_counter
 from typing import Any
 
 from raptr_dsl.backend import StepResult, Trainer
-from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.flops import full_blocks_cost, head_cost
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.account import Account, mean_active, mismatches
 from raptr_dsl.training.checkpoints import Checkpoints, Interval, State
-from raptr_dsl.training.errors import with_notes
+from raptr_dsl.training.errors import audit_failure, not_finite, with_notes
 from raptr_dsl.training.feed import Feed
 from raptr_dsl.training.folder import RunFolder
 from raptr_dsl.training.journal import Journal
@@ -149,7 +144,7 @@ class Run:
             flops={"executed": executed.flops, "planned": self._account.flops},
         )
         if found:
-            raise _audit_failure(self.step, found)
+            raise audit_failure(self.step, found)
         self._journal.sync()
         summary = self.summary()
         self.folder.write_summary(summary)
@@ -223,14 +218,14 @@ class Run:
             fastest_step_seconds=interval.fastest,
         )
         if found := mismatches(self._account, executed):
-            raise _audit_failure(self.step, found)
+            raise audit_failure(self.step, found)
         self._interval = Interval(start=self.step, units=dict(self._account.units))
 
     def _evaluate(self) -> None:
         begun = perf_counter()
         loss = self._trainer.evaluate(self._feed.held_out())
         if not math.isfinite(loss):
-            raise _not_finite(f"the held-out loss after {self.step:,} steps is {loss}")
+            raise not_finite(f"the held-out loss after {self.step:,} steps is {loss}")
         self._held_out_loss = loss
         self._record(
             "eval",
@@ -254,7 +249,7 @@ class Run:
         seconds = perf_counter() - begun
         for what, value in (("loss", result.loss), ("gradient norm", result.grad_norm)):
             if not math.isfinite(value):
-                raise _not_finite(f"the {what} of step {self.step:,} is {value}", self._circumstances(stage))
+                raise not_finite(f"the {what} of step {self.step:,} is {value}", self._circumstances(stage))
         return result, seconds
 
     def _circumstances(self, stage: BoundStage) -> tuple[str, ...]:
@@ -267,21 +262,3 @@ class Run:
             f"the learning rate is {rate:.6g}",
             f"the last checkpoint is {checkpoint.path}" if checkpoint else "there is no checkpoint yet",
         )
-
-
-def _not_finite(what: str, notes: tuple[str, ...] = ()) -> RaptrError:
-    return fail(
-        "trainer-not-finite",
-        what,
-        help="lower the learning rate, lengthen the warm-up, or train in a wider dtype",
-        notes=notes,
-    )
-
-
-def _audit_failure(step: int, found: list[str]) -> RaptrError:
-    return fail(
-        "train-audit",
-        f"what ran in the first {step:,} steps is not what was planned",
-        help="this is a mistake in the backend, not in the schedule: its numbers cannot be relied upon",
-        notes=tuple(found),
-    )

@@ -65,11 +65,15 @@ def open_run(
     Raises:
         RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`;
             `train-run-damaged`, `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`,
-            `train-checkpoint-damaged`; and what the backend refuses.
+            `train-checkpoint-damaged`; and what the data or the backend refuse.
     """
     with open_folder(path, resume=resume) as folder:
         checkpoint = _require_resumable(folder, plan, settings, reporter) if folder.begun else None
+        feed.batch(0)  # too little text is to be found out now, not at the first evaluation
+        feed.held_out()
         trainer = backend.trainer(plan, settings.train)
+        if checkpoint is not None:
+            trainer.load(checkpoint.trainer)
         if folder.begun:
             folder.write_settings(settings)
             if folder.plan() != plan:
@@ -86,7 +90,6 @@ def open_run(
             else:
                 if not journal.cut(checkpoint.state.log_bytes):
                     reporter.warn(_short_log(folder))
-                trainer.load(checkpoint.trainer)
                 run.restore(checkpoint.state)
             reporter.begin(run.step)
             yield run

@@ -152,6 +152,12 @@ def test_what_is_missing_is_said(run, folder: Path) -> None:
     assert refused(run, folder, *NEW, "--data", "nowhere", "--out", "run") == "data-missing"
     (folder / "empty").mkdir()
     assert refused(run, folder, *NEW[:6], "--data", "empty", "--out", "run") == "data-empty"
+    (folder / "short.txt").write_text("too short to hold anything out")
+    assert refused(run, folder, *NEW[:6], "--data", "short.txt", *NEW[8:], "--out", "run") == "data-too-short"
+    (folder / "short.txt").write_text("few windows of held-out text " * 9)
+    told = ("--model", "long.toml", *NEW[4:6], "--data", "short.txt", *NEW[8:])
+    write_model(folder / "long.toml", batch=64)
+    assert refused(run, folder, *NEW[:2], *told, "--out", "run") == "data-too-short"
     assert refused(run, folder, *NEW[:8], "--backend", "tourch", "--out", "run") == "backend-unknown"
     assert refused(run, folder, "train", "--data", "text.txt", "--out", "run") == "train-nothing-to-resume"
     assert refused(run, folder, "train", "--resume", "--out", "run") == "train-nothing-to-resume"
