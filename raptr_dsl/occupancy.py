@@ -71,8 +71,7 @@ def occupancy(rule: BoundRule, space: Space, offset: int) -> Occupancy:
         return Occupancy(outcomes, tuple(sorted(set(rule.choices))))
     pool = pool_at(rule, space, offset)
     least, most = rule.law.counts(pool)
-    mean = sum(rule.law.marginals(pool), Fraction(0))
-    return Occupancy(((Fraction(1), mean),), tuple(range(least, most + 1)))
+    return Occupancy(((Fraction(1), pool.size),), tuple(range(least, most + 1)))
 
 
 def runs_in_full(rule: BoundRule, space: Space, offset: int | None = None) -> bool:

@@ -4,9 +4,16 @@ from fractions import Fraction
 from functools import lru_cache
 
 from raptr_dsl.ir.schedule import Profile
+from raptr_dsl.laws import Weights
 
 
 @lru_cache(maxsize=64)
+def weights_of(profile: Profile, n: int, keep: tuple[int, ...]) -> Weights | None:
+    """The weights of a site of n units of which `keep` are always on; None for all 1."""
+    values = profile_weights(profile, n)
+    return None if values is None else Weights(values, keep)
+
+
 def profile_weights(profile: Profile, n: int) -> tuple[Fraction, ...] | None:
     """The weight w of each of n units; None for all 1. A list is given as it is, whatever its length.
 

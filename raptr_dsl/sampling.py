@@ -17,7 +17,7 @@ from raptr_dsl.laws import Draws, Law, Pool
 from raptr_dsl.laws.base import Select
 from raptr_dsl.laws.ranking import always
 from raptr_dsl.laws.rotate import Rotate
-from raptr_dsl.profiles import profile_weights
+from raptr_dsl.profiles import weights_of
 from raptr_dsl.scales import Evaluate, evaluator
 from raptr_dsl.words import Words, below
 
@@ -48,13 +48,10 @@ def pools(rule: BoundRule, space: Space) -> Iterator[Pool]:
 
 def _pool(rule: BoundRule, space: Space, value: Fraction) -> Pool:
     """A keep probability is turned into the size it means: rule 26 turns it back."""
-    weights = profile_weights(rule.profile, space.units)
+    weights = weights_of(rule.profile, space.units, rule.keep)
     if rule.measure == "units":
         return Pool(space.units, rule.keep, value, weights)
-    if weights is None:
-        weight = Fraction(space.units - len(rule.keep))
-    else:
-        weight = sum(weights, Fraction(0)) - sum((weights[unit] for unit in rule.keep), Fraction(0))
+    weight = Fraction(space.units - len(rule.keep)) if weights is None else weights.total
     return Pool(space.units, rule.keep, space.units - (1 - value) * weight, weights)
 
 

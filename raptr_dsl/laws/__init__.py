@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field
 
-from raptr_dsl.laws.base import Draws, Law, Pool
+from raptr_dsl.laws.base import Draws, Law, Pool, Weights
 
 for _module in iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 else:
     AnyLaw = Annotated[Union[tuple(LAWS.values())], Field(discriminator="law")]  # noqa: UP007 - a computed one
 
-__all__ = ["LAWS", "AnyLaw", "Draws", "Law", "Pool"]
+__all__ = ["LAWS", "AnyLaw", "Draws", "Law", "Pool", "Weights"]

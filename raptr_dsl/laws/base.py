@@ -19,6 +19,35 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The weight w of every unit of a site (rule 26), of which `keep` are always on.
+
+    One object serves every size along a curve: what is asked of it again and again is computed once.
+    """
+
+    values: tuple[Fraction, ...]
+    keep: tuple[int, ...]
+
+    @cached_property
+    def total(self) -> Fraction:
+        """The sum over the pool."""
+        kept = frozenset(self.keep)
+        return sum((weight for unit, weight in enumerate(self.values) if unit not in kept), Fraction(0))
+
+    @cached_property
+    def heaviest(self) -> int | None:
+        """The unit of the pool with the greatest weight, the first of several; None in an empty pool."""
+        kept = frozenset(self.keep)
+        pool = (unit for unit in range(len(self.values)) if unit not in kept)
+        return max(pool, key=self.values.__getitem__, default=None)
+
+    @cached_property
+    def negative(self) -> int | None:
+        """The first unit whose weight is negative."""
+        return next((unit for unit, weight in enumerate(self.values) if weight < 0), None)
+
+
+@dataclass(frozen=True)
 class Pool:
     """The units of a site among which a law chooses (rule 6).
 
@@ -26,13 +55,13 @@ class Pool:
         n: all units of the site.
         keep: the units that are always on (the set I), ascending.
         size: k, how many units are on in all, kept ones included: whole under exact laws, else the exact mean.
-        weights: per unit of the site, the profile's weight w (rule 26), read by random laws; None for all 1.
+        weights: of the profile, read by random laws; None where all are 1.
     """
 
     n: int
     keep: tuple[int, ...]
     size: Fraction
-    weights: tuple[Fraction, ...] | None = None
+    weights: Weights | None = None
 
     @cached_property
     def units(self) -> tuple[int, ...]:

@@ -27,8 +27,17 @@ class Bernoulli(Law):
         return probabilities(pool)
 
     def counts(self, pool: Pool) -> tuple[int, int]:
-        chances = probabilities(pool)
-        return sum(p >= 1 for p in chances), sum(p > 0 for p in chances)
+        missing = pool.n - pool.size
+        if not missing:
+            return pool.n, pool.n
+        if pool.weights is None:
+            return len(pool.keep), pool.n if pool.quota else len(pool.keep)
+        # p = 1 where the weight is 0, and p = 0 where it is the total over what is missing.
+        total, least, most = pool.weights.total, len(pool.keep), len(pool.keep)
+        for unit in pool.units:
+            least += not pool.weights.values[unit]
+            most += pool.weights.values[unit] * missing < total
+        return least, most
 
     def sampler(self, pool: Pool) -> Select:
         import numpy as np
@@ -52,44 +61,32 @@ def probabilities(pool: Pool) -> tuple[Fraction, ...]:
     missing = pool.n - pool.size
     if pool.weights is None or not missing:
         return pool.marginals()
-    delta = missing / _pool_weight(pool)
+    delta = missing / pool.weights.total
     kept = frozenset(pool.keep)
     one = Fraction(1)
-    return tuple(one if unit in kept else 1 - weight * delta for unit, weight in enumerate(pool.weights))
+    return tuple(one if unit in kept else 1 - weight * delta for unit, weight in enumerate(pool.weights.values))
 
 
 def probability_problems(pool: Pool) -> list[str]:
     """Why no such probabilities exist."""
-    if pool.weights is None:
+    weights, missing = pool.weights, pool.n - pool.size
+    if weights is None:
         return []
-    if len(pool.weights) != pool.n:
-        return [f"the profile has {len(pool.weights)} weights, but there are {pool.n} units"]
-    negative = next((unit for unit, weight in enumerate(pool.weights) if weight < 0), None)
-    if negative is not None:
-        return [f"the profile's weight of unit {negative} is negative"]
-    missing = pool.n - pool.size
-    if not missing:
+    if len(weights.values) != pool.n:
+        return [f"the profile has {len(weights.values)} weights, but there are {pool.n} units"]
+    if weights.negative is not None:
+        return [f"the profile's weight of unit {weights.negative} is negative"]
+    unit = weights.heaviest
+    if not missing or unit is None:
         return []
-    total = _pool_weight(pool)
-    if not total:
+    if not weights.total:
         return ["the profile's weight is 0 for every unit that may be off, so none ever is"]
-    unit = max(pool.units, key=lambda unit: pool.weights[unit] if pool.weights else 0)
-    if pool.weights[unit] * missing > total:
-        return [
-            f"with this profile unit {unit} would be on with probability "
-            f"{float(1 - pool.weights[unit] * missing / total):.3g}: "
-            f"the least possible size is {_least_size(pool, unit)} of {pool.n}"
-        ]
-    return []
-
-
-def _pool_weight(pool: Pool) -> Fraction:
-    return sum((pool.weights[unit] for unit in pool.units), Fraction(0)) if pool.weights else Fraction(0)
-
-
-def _least_size(pool: Pool, unit: int) -> str:
-    """The size at which the unit with the greatest weight is just never on, as text."""
-    if pool.weights is None:
-        return str(len(pool.keep))
-    least = pool.n - _pool_weight(pool) / pool.weights[unit]
-    return str(least) if least.denominator <= 1024 else f"≈ {float(least):.4g}"
+    heaviest = weights.values[unit]
+    if heaviest * missing <= weights.total:
+        return []
+    chance, least = 1 - heaviest * missing / weights.total, pool.n - weights.total / heaviest
+    size = str(least) if least.denominator <= 1024 else f"≈ {float(least):.4g}"
+    return [
+        f"with this profile unit {unit} would be on with probability {float(chance):.3g}: "
+        f"the least possible size is {size} of {pool.n}"
+    ]

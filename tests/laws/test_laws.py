@@ -16,7 +16,7 @@ from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.ir.schedule import Profile
-from raptr_dsl.laws import LAWS, Pool
+from raptr_dsl.laws import LAWS, Pool, Weights
 from raptr_dsl.sampling import pools
 from tests.laws import drawn, oracle
 
@@ -255,7 +255,7 @@ def test_rule_26_systematic_marginals_are_exact(chances: list[Fraction], order: 
     weights = tuple(1 - p for p in chances)
     assume(any(weights))
     size = sum(chances, Fraction(0))
-    pool = Pool(n, (), size, weights)
+    pool = Pool(n, (), size, Weights(weights, ()))
     common = lcm(*(p.denominator for p in LAWS["systematic"]().marginals(pool)))  # pyright: ignore[reportCallIssue]
     assume(common <= 500 and size >= 1)
     words = [rank << 32 for rank in sorted(range(n), key=lambda unit: order[unit])]
@@ -272,7 +272,7 @@ def test_rule_26_systematic_with_large_denominators(n: int, seed: int, size: int
     """The filter of approximate sums against exact ones, at offsets where sums come close to whole numbers, too."""
     assume(size < n)
     weights = tuple(Fraction(data.draw(st.integers(2**70, 2**71)), 2**71) for _ in range(n))
-    pool = Pool(n, (), Fraction(size), weights)
+    pool = Pool(n, (), Fraction(size), Weights(weights, ()))
     law = LAWS["systematic"]()  # pyright: ignore[reportCallIssue]
     assume(not law.problems(pool))
     chances = law.marginals(pool)
@@ -300,6 +300,8 @@ def test_rule_28_marginals_add_up_to_the_size(plan: Plan) -> None:
         marginals = rule.law.marginals(pool)
         assert len(marginals) == pool.n and sum(marginals) == pool.size
         assert all(0 <= p <= 1 for p in marginals) and all(marginals[unit] == 1 for unit in pool.keep)
+        if rule.law.law == "bernoulli":
+            assert rule.law.counts(pool) == (marginals.count(Fraction(1)), pool.n - marginals.count(Fraction(0)))
 
 
 @pytest.mark.parametrize("law", ["fixed", "balanced", "window", "rotate"])
@@ -336,10 +338,10 @@ BAD = {
     "order too short": ("ranked", {"order": (0, 1)}, Pool(3, (), ONE), "lacks unit 2"),
     "order with a unit twice": ("ranked", {"order": (0, 1, 1)}, Pool(3, (), ONE), "unit 1 more than once"),
     "order beyond the units": ("ranked", {"order": (0, 1, 9)}, Pool(3, (), ONE), "names unit 9"),
-    "mean out of reach": ("bernoulli", {}, Pool(4, (), ONE, RISING), "unit 3 would be on"),
-    "weights all zero": ("bernoulli", {}, Pool(2, (), ONE, (0 * ONE,) * 2), "weight is 0"),
-    "negative weight": ("systematic", {}, Pool(2, (), ONE, (ONE, -ONE)), "negative"),
-    "weights of another model": ("systematic", {}, Pool(2, (), ONE, (ONE,)), "1 weights"),
+    "mean out of reach": ("bernoulli", {}, Pool(4, (), ONE, Weights(RISING, ())), "unit 3 would be on"),
+    "weights all zero": ("bernoulli", {}, Pool(2, (), ONE, Weights((0 * ONE,) * 2, ())), "weight is 0"),
+    "negative weight": ("systematic", {}, Pool(2, (), ONE, Weights((ONE, -ONE), ())), "negative"),
+    "weights of another model": ("systematic", {}, Pool(2, (), ONE, Weights((ONE,), ())), "1 weights"),
 }
 
 
