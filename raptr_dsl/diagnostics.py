@@ -62,7 +62,8 @@ class Diagnostics:
     """The list that the passes of one compilation append to."""
 
     def __init__(self) -> None:
-        self._items: dict[Diagnostic, None] = {}  # ordered, and one statement expanded twice counts once
+        # Ordered; one statement expanded many times is one cause, whatever pass of a repeat it is in.
+        self._items: dict[tuple[str, str, Span | None], Diagnostic] = {}
 
     def add(
         self,
@@ -84,18 +85,20 @@ class Diagnostics:
         )
 
     def extend(self, items: Iterable[Diagnostic]) -> None:
-        self._items.update(dict.fromkeys(items))
+        for item in items:
+            self._items.setdefault((item.code, item.message, item.span), item)
 
     @property
     def has_errors(self) -> bool:
-        return any(item.severity == "error" for item in self._items)
+        return any(item.severity == "error" for item in self._items.values())
 
     def sorted(self) -> list[Diagnostic]:
         """Source by source, as they were met, each in order; those without a span last."""
-        sources = {item.span.source: None for item in self._items if item.span}
+        items = list(self)
+        sources = {item.span.source: None for item in items if item.span}
         rank = {source: number for number, source in enumerate(sources)}
         return sorted(
-            self._items,
+            items,
             key=lambda item: (rank[item.span.source], item.span.start) if item.span else (len(rank), 0),
         )
 
@@ -105,7 +108,7 @@ class Diagnostics:
             raise RaptrError(self.sorted())
 
     def __iter__(self) -> Iterator[Diagnostic]:
-        return iter(self._items)
+        return iter(self._items.values())
 
     def __len__(self) -> int:
         return len(self._items)

@@ -21,8 +21,9 @@ def number_text(number: Fraction) -> str:
 
 
 def plural(count: int | Fraction, noun: str) -> str:
-    """`1 step`, `2 steps`."""
-    return f"{number_text(Fraction(count))} {noun if count == 1 else noun + 's'}"
+    """`1 step`, `2 steps`, `2 groups of heads`."""
+    head, of, rest = noun.partition(" of ")
+    return f"{number_text(Fraction(count))} {head if count == 1 else head + 's'}{of}{rest}"
 
 
 def parse_share(text: str) -> Fraction | None:

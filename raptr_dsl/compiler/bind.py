@@ -1,7 +1,7 @@
 """Schedule + model shape + horizon → bound schedule: whole steps, whole units, every rule drawable."""
 
 from raptr_dsl.axes import AXES, Axis, Space
-from raptr_dsl.compiler.origins import Origins
+from raptr_dsl.compiler.origins import Origins, Path
 from raptr_dsl.compiler.sizing import Sizer
 from raptr_dsl.compiler.tiling import Tile, horizon_of, tile
 from raptr_dsl.compiler.units import MAX_UNITS
@@ -86,10 +86,10 @@ class _Binder:
     def _rule(self, tiled: Tile, axis: Axis, rule: AxisRule) -> BoundRule | None:
         space, path = self._spaces[axis.name], ("stages", tiled.stage, "axes", axis.name)
         if space.units > MAX_UNITS:
-            self._diagnostics.add(
+            self._say(
+                (*path, "size"),
                 "too-many-units",
                 f"{axis.name} has {plural(space.units, axis.unit)} a site, more than {MAX_UNITS:,}",
-                self._origins.span((*path, "size")),
                 help="give the model a larger width_group" if axis.name == "width" else "",
             )
             return None
@@ -115,7 +115,7 @@ class _Binder:
             law=rule.law,
             keep=keep,
             sizes=sized.borders,
-            measure=sized.measure,  # pyright: ignore[reportArgumentType]
+            measure=sized.measure,
             choices=sized.choices,
             profile=rule.profile,
             every=rule.every,
@@ -124,31 +124,31 @@ class _Binder:
         )
         return bound if self._can_draw(bound, axis, space, path) else None
 
-    def _keep(self, rule: AxisRule, axis: Axis, space: Space, path: tuple[str | int, ...]) -> tuple[int, ...] | None:
+    def _keep(self, rule: AxisRule, axis: Axis, space: Space, path: Path) -> tuple[int, ...] | None:
         units = {unit + space.units if unit < 0 else unit for unit in rule.keep}
         outside = [unit for unit in units if not 0 <= unit < space.units]
         if not outside:
             return tuple(sorted(units))
-        self._diagnostics.add(
+        self._say(
+            (*path, "keep"),
             "keep-out-of-range",
             f"{axis.name} has {plural(space.units, axis.unit)}, numbered from 0: there is no number {outside[0]}",
-            self._origins.span((*path, "keep")),
             help="write `last` for the last one",
         )
         return None
 
-    def _can_draw(self, rule: BoundRule, axis: Axis, space: Space, path: tuple[str | int, ...]) -> bool:
+    def _can_draw(self, rule: BoundRule, axis: Axis, space: Space, path: Path) -> bool:
         if rule.choices and rule.law.anchored:
-            self._diagnostics.add(
+            self._say(
+                (*path, "size"),
                 "drawn-size-in-rounds",
                 f"{rule.law.law} deals its units in rounds of one size; a drawn size has no rounds",
-                self._origins.span((*path, "size")),
                 help="write sample=fixed",
             )
             return False
         problems = dict.fromkeys(problem for pool in pools(rule, space) for problem in rule.law.problems(pool))
         for problem in problems:
-            self._diagnostics.add("cannot-draw", problem, self._origins.span((*path, "law")))
+            self._say((*path, "law"), "cannot-draw", problem)
         return not problems
 
     def ends_full(self, stage: BoundStage, tiled: Tile) -> bool:
@@ -157,10 +157,15 @@ class _Binder:
             name for name, rule in stage.axes.items() if not runs_in_full(rule, self._spaces[name], stage.steps - 1)
         ]
         for name in thinned:
-            self._diagnostics.add(
+            self._say(
+                ("stages", tiled.stage, "axes", name, "size"),
                 "not-full-at-end",
                 f"the run ends with {name} thinned: the last step is not the full network",
-                self._origins.span(("stages", tiled.stage, "axes", name, "size")),
                 help="end with a stage at full size, or write `allow partial`",
             )
         return not thinned
+
+    def _say(self, path: Path, code: str, message: str, help: str = "") -> None:
+        """Records what is wrong with the value at `path`, with the runs and repeats that brought it here."""
+        origin = self._origins.at(path)
+        self._diagnostics.add(code, message, origin.span, related=origin.chain, help=help)

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor
+from typing import Literal
 
 from raptr_dsl.axes import Axis, Space
 from raptr_dsl.compiler.origins import Origin
 from raptr_dsl.curves import staircase
-from raptr_dsl.diagnostics import Diagnostics
+from raptr_dsl.diagnostics import Diagnostics, Severity
 from raptr_dsl.ir.bound import Border
 from raptr_dsl.ir.schedule import Amount, Drawn, Exactly, Probability, Rounding, Size, Varying
 from raptr_dsl.wording import number_text, plural, share_text
@@ -21,7 +22,7 @@ class Sized:
     """A bound size: a staircase, in units or as probabilities, or the sizes that a draw chooses from."""
 
     borders: tuple[Border, ...] = ()
-    measure: str = "units"
+    measure: Literal["units", "probability"] = "units"
     choices: tuple[int, ...] = ()
 
 
@@ -53,7 +54,6 @@ class Sizer:
 
     def _units(self, amount: Amount, rounding: Rounding) -> Fraction | None:
         """A single size; whole under exact laws, and in the range that the kept units leave."""
-        self._warn_of_denominator()
         units = self._scaled(amount)
         if units is None:
             return None
@@ -62,7 +62,10 @@ class Sizer:
         if self.exact and units.denominator != 1:
             self._not_whole(amount, units)
             return None
-        return units if self._in_range(units) else None
+        if not self._in_range(units):
+            return None
+        self._warn_of_denominator()
+        return units
 
     def _scaled(self, amount: Amount) -> Fraction | None:
         """An amount in units, not yet whole: a share of the axis, or a count that is a multiple of the group."""
@@ -72,11 +75,10 @@ class Sizer:
         if units.denominator == 1:
             return units
         below, above = floor(units) * self.space.group, ceil(units) * self.space.group
-        self.diagnostics.add(
+        self._say(
             "not-a-multiple",
             f"{plural(amount.value, self.axis.element)} {'is' if amount.value == 1 else 'are'} no multiple of "
             f"{self.space.group}, the size of one {self.axis.unit}",
-            self.origin.span,
             help=f"write {self.axis.name}={above}" + (f" or {self.axis.name}={below}" if below else ""),
         )
         return None
@@ -84,11 +86,10 @@ class Sizer:
     def _not_whole(self, amount: Amount, units: Fraction) -> None:
         n = self.space.units
         nearest = [k for k in (floor(units), ceil(units)) if 1 <= k <= n]
-        self.diagnostics.add(
+        self._say(
             "not-whole",
             f"{self.origin.text or share_text(amount.value)} of {plural(n, self.axis.unit)} is {units}, "
             "not a whole number",
-            self.origin.span,
             label=f"{n} times {amount.value} = {units}",
             help=f"write {self.axis.name}="
             + " or ".join(f"{k}/{n}" for k in nearest)
@@ -98,15 +99,16 @@ class Sizer:
     def _in_range(self, units: Fraction) -> bool:
         n, name = self.space.units, self.axis.name
         if units > n:
-            self._refuse("size-too-large", f"{self._shown(units)} of {plural(n, self.axis.unit)}", f"write {name}=all")
+            written, there = plural(units * self.space.group, self.axis.element), n * self.space.group
+            self._say("size-too-large", f"{written} are more than the model's {there:,}", f"write {name}=all")
         elif units < 1:
-            self._refuse(
+            self._say(
                 "size-too-small",
                 f"no {self.axis.unit} would be on" if units <= 0 else f"{units} {self.axis.unit} is less than one",
                 f"write at least {name}={self.space.group}",
             )
         elif units < self.kept:
-            self._refuse(
+            self._say(
                 "size-below-keep",
                 f"keep holds {plural(self.kept, self.axis.unit)} always on, more than the {units} of this stage",
                 f"write at least {name}={self.kept * self.space.group}, or keep fewer",
@@ -115,20 +117,19 @@ class Sizer:
             return True
         return False
 
-    def _shown(self, units: Fraction) -> str:
-        return self.origin.text or str(units)
-
-    def _refuse(self, code: str, message: str, help: str) -> None:
-        self.diagnostics.add(code, message, self.origin.span, help=help)
+    def _say(self, code: str, message: str, help: str = "", label: str = "", severity: Severity = "error") -> None:
+        """Records a fact about the size as written, with the runs and repeats that brought it here."""
+        self.diagnostics.add(
+            code, message, self.origin.span, label=label, related=self.origin.chain, help=help, severity=severity
+        )
 
     def _varying(self, size: Varying) -> Sized | None:
         self._warn_of_denominator()
         if size.start.is_count != size.stop.is_count:
-            self.diagnostics.add(
+            self._say(
                 "count-and-share",
                 f"{self.origin.text} runs between a count and a share: the whole number is "
                 f"{plural((size.start if size.start.is_count else size.stop).value, self.axis.element)}",
-                self.origin.span,
                 help="write both as shares (100% for the whole) or both as counts",
                 severity="warning",
             )
@@ -155,7 +156,7 @@ class Sizer:
         if any(number is None for number in units):
             return None
         if any(number.denominator != 1 for number in units if number is not None):
-            self._refuse("not-whole", f"{self.origin.text} does not draw whole numbers of units", "write whole sizes")
+            self._say("not-whole", f"{self.origin.text} does not draw whole numbers of units", "write whole sizes")
             return None
         whole = [int(number) for number in units if number is not None]
         if size.is_range:
@@ -167,11 +168,10 @@ class Sizer:
         """A share written in twelfths still binds to 16 blocks, but says more than its author knew (rule 2)."""
         for denominator in self.origin.denominators:
             if self.space.units % denominator and (self.space.units * self.space.group) % denominator:
-                self.diagnostics.add(
+                self._say(
                     "denominator-does-not-divide",
                     f"{self.origin.text} is written in parts of {denominator}, which does not divide "
                     f"{number_text(Fraction(self.space.units))} {self.axis.unit}s",
-                    self.origin.span,
                     severity="warning",
                 )
 
