@@ -190,6 +190,7 @@ def _train(path: Path, plans: "dict[str, Plan]", demo: Demo, dataset: "TokenData
     from raptr_dsl.training import TokenFeed, open_run, read_journal, stop_requests
     from raptr_dsl.training.comparison import stage_speeds, take_turns
 
+    _announce(plans, dataset)
     with ExitStack() as stack:
         stop = stack.enter_context(stop_requests())
         watch = stack.enter_context(watching())
@@ -209,6 +210,17 @@ def _train(path: Path, plans: "dict[str, Plan]", demo: Demo, dataset: "TokenData
     logs = {name: read_journal(path / name / "log.jsonl") for name in runs}
     speeds = stage_speeds(plans["raptr"], logs["raptr"], plans["dense"], logs["dense"])
     return Result(summaries=summaries, speeds=tuple(speeds))
+
+
+def _announce(plans: "dict[str, Plan]", dataset: "TokenDataset") -> None:
+    from raptr_dsl.report.summary import summary
+
+    plan, dense = plans["raptr"], plans["dense"]
+    apart = abs(dense.flops().total / plan.flops().total - 1)
+    console = output_console()
+    console.print(summary(plan))
+    console.print(f"control  the full network for {dense.steps:,} steps: the same FLOPs to {float(apart):.2%}")
+    console.print(f"data     {DATA}: {len(dataset.tokens):,} bytes, {dataset.held_out.tokens:,} of them held out\n")
 
 
 def _show(path: Path, result: Result) -> None:

@@ -118,9 +118,11 @@ def test_an_interrupted_demo_goes_on_where_it_stopped(run, tmp_path: Path, monke
         if self.step >= 10:
             signal.raise_signal(signal.SIGINT)
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with monkeypatch.context() as patch:
         patch.setattr(loop.Run, "_evaluate", interrupted)
         stopped = run()
+    signal.signal(signal.SIGINT, before)
     assert stopped.code == 128 + signal.SIGINT
     assert "raptr demo --out demo-out" in stopped.err
     assert not (out / "demo.png").exists()

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,15 @@ def test_resume_of_a_finished_run_audits_it_again_and_trains_nothing(tmp_path: P
     assert (tmp_path / "run" / "summary.json").read_bytes() == (never_killed / "summary.json").read_bytes()
 
 
+@pytest.fixture
+def signals_heard() -> Iterator[None]:
+    """SIGINT ends the process, whatever the shell that runs the tests says of it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("signals_heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_after_the_step_at_hand_with_a_checkpoint(
     tmp_path: Path, never_killed: Path, number: signal.Signals
@@ -130,6 +140,7 @@ def test_a_signal_ends_the_run_after_the_step_at_hand_with_a_checkpoint(
     assert_same_run(tmp_path, never_killed)
 
 
+@pytest.mark.usefixtures("signals_heard")
 def test_a_second_signal_is_not_waited_upon(tmp_path: Path) -> None:
     def twice(trainer) -> None:
         signal.raise_signal(signal.SIGINT)
