@@ -73,9 +73,7 @@ def find(name: str) -> Installed:
     entry = entries[0]
     if entry.dist is None:
         return Installed(name, entry.module, "unknown", (), entry)
-    return Installed(
-        name, entry.dist.name, entry.dist.version, tuple(_missing(entry.dist.requires or (), name)), entry
-    )
+    return Installed(name, entry.dist.name, entry.dist.version, tuple(_missing(entry.dist.requires or (), name)), entry)
 
 
 def load(name: str) -> Backend:
