@@ -30,7 +30,7 @@ class _FrozenModel(type(BaseModel)):
     __hash__ = type.__hash__
 
 
-class Frozen(BaseModel, metaclass=_FrozenModel, frozen=True, extra="forbid"):
+class Frozen(BaseModel, metaclass=_FrozenModel, frozen=True, extra="forbid", defer_build=True):
     """An immutable value without spans. Unknown fields are refused; JSON writes a rational as `"num/den"`.
 
     What is written leaves out the fields that have their default, but for those whose only value names the kind
