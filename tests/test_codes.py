@@ -73,7 +73,8 @@ def test_no_code_stands_in_two_files() -> None:
 
 
 def test_what_is_reported_is_found() -> None:
-    source = 'd.add("a", "m")\nraise fail("b", f"{x}")\nDiagnostic("c", "m", span)\ntable.add("no code", "m")\nother("d", "m")'
+    source = 'd.add("a", "m")\nraise fail("b", f"{x}")\nDiagnostic("c", "m", span)\n'
+    source += 'table.add("no code", "m")\nother("d", "m")'
     assert list(reported(source)) == ["a", "b", "c"]
 
 

@@ -7,6 +7,8 @@ from raptr_dsl.syntax.build import Builder, Parts, gather
 from raptr_dsl.syntax.tables import END, Tables
 from raptr_dsl.syntax.tokens import Token
 
+_END = Token(END, 0, 0)
+
 
 class Unexpected(Exception):
     """The token at `index`, or the end of the statement, fits nothing; a terminal of `expected` would."""
@@ -33,13 +35,16 @@ class Automaton:
     def run(self, start: str, tokens: list[Token]) -> Any:
         """The node of a statement. Raises `Unexpected`, and what the builder raises."""
         rows, rules, settled = self._rows, self._rules, self._settled
+        end = self._tables.ends[start]
         states: list[int] = [self._tables.starts[start]]
         values: Parts = []
-        for index, token in enumerate(tokens):
+        for index, token in enumerate((*tokens, _END)):
             kind = token.kind
             while True:
                 action = rows[states[-1]].get(kind)
                 if action is None:
+                    if kind is END and states[-1] == end:
+                        break
                     kind = token.kind = self._keyword(states, token, index)
                     continue
                 if action >= 0:
@@ -56,20 +61,6 @@ class Automaton:
                 below = states[-1]
                 state = settled.get((below, origin, kind))
                 states.append(self._settle(below, origin, kind) if state is None else state)
-        return self._finish(start, states, values, len(tokens))
-
-    def _finish(self, start: str, states: list[int], values: Parts, index: int) -> Any:
-        """The node, once its tokens are at an end."""
-        end = self._tables.ends[start]
-        while states[-1] != end:
-            action = self._rows[states[-1]].get(END)
-            if action is None:
-                raise Unexpected(index, self._expected(states))
-            size, origin, make = self._rules[~action]
-            parts = values[-size:]
-            del states[-size:], values[-size:]
-            values.append(parts[0] if make is None else make(parts))
-            states.append(self._rows[states[-1]][origin])
         return values[0]
 
     def _settle(self, below: int, origin: str, kind: str) -> int:

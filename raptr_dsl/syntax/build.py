@@ -103,9 +103,10 @@ class Builder:
     # --- attributes -------------------------------------------------------------------------------------
 
     def attribute(self, parts: Parts) -> ast.Attribute:
-        name, _, value = parts
-        span = Span(self.source, name.start, value.span.end)
-        return ast.Attribute(span, None, self.name(parts), value)
+        word, _, value = parts
+        source, start, end = self.source, word.start, word.end
+        name = ast.Name(Span(source, start, end), self.text[start:end])
+        return ast.Attribute(Span(source, start, value.span.end), None, name, value)
 
     def axis_attribute(self, parts: Parts) -> ast.Attribute:
         axis, _, name, _, value = parts
@@ -146,8 +147,8 @@ class Builder:
         return replace(parts[1], span=Span(self.source, parts[0].start, parts[2].end))
 
     def name(self, parts: Parts) -> ast.Name:
-        word = parts[0]
-        return ast.Name(Span(self.source, word.start, word.end), self.text[word.start : word.end])
+        start, end = parts[0].start, parts[0].end
+        return ast.Name(Span(self.source, start, end), self.text[start:end])
 
     def call(self, parts: Parts) -> ast.Call:
         word, args = parts
@@ -185,8 +186,9 @@ class Builder:
 
     def number(self, parts: Parts) -> ast.Number:
         token = parts[0]
-        span = Span(self.source, token.start, token.end)
-        written = self.text[token.start : token.end]
+        start, end = token.start, token.end
+        span = Span(self.source, start, end)
+        written = self.text[start:end]
         known = self._numbers.get(written)
         if known is None:
             known = self._numbers[written] = _read_number(written, span)
@@ -205,10 +207,11 @@ class Arguments:
 
 def gather(parts: Parts) -> Parts:
     """The parts of a repetition so far, without the signs between them."""
-    if type(parts[0]) is not list:
-        return [part for part in parts if type(part) is not Token or part.kind == "NAME"]
-    parts[0].extend(part for part in parts[1:] if type(part) is not Token or part.kind == "NAME")
-    return parts[0]
+    so_far = parts[0] if type(parts[0]) is list else []
+    for part in parts:
+        if part is not so_far and (type(part) is not Token or part.kind == "NAME"):
+            so_far.append(part)
+    return so_far
 
 
 def _nodes(parts: Parts) -> Parts:

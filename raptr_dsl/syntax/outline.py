@@ -5,6 +5,7 @@ Each statement is then parsed by itself, so that a mistake in one is reported on
 
 import re
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal
 
 from raptr_dsl.diagnostics import Diagnostics, Edit, Label
@@ -58,34 +59,37 @@ class Outline:
         self._bodies: list[Token] = []  # the braces of the `repeat`s around it
         self._count = 0
         self._last_string = -1  # where an unclosed text began: it may have swallowed a bracket
-        self._after_body = False
+        self._after_body = False  # the line began with the end of a body
         self._stray = False  # one closing bracket too many has been reported in this line
         self._divide()
 
     def _divide(self) -> None:
-        for number, token in enumerate(self._scanner.scan(self._text)):
-            kind = token.kind
-            if number >= WORDS:
-                self._report_words(token)
-            if self._after_body and kind not in ("_NL", "SEMICOLON", "RBRACE"):
-                self._report_joined(token)
-            if kind not in _STRUCTURE:
-                self._piece.tokens.append(token)
-            elif kind in MISTAKES:
-                self._take_mistake(token)
-            elif kind in CLOSES:
-                self._take_opening(token)
-            elif kind in CLOSERS:
-                self._take_closing(token)
-            else:
-                self._take_separator(token)
+        tokens = self._scanner.scan(self._text)
+        append = self._piece.tokens.append
+        for token in islice(tokens, WORDS):
+            if token.kind not in _STRUCTURE:
+                append(token)
+                continue
+            self._take(token)
+            append = self._piece.tokens.append
+        if excess := next(tokens, None):
+            self._report_words(excess)
         self._end_statement()
         if self._bodies and self._bodies[-1].start > self._last_string:
             self._report_unclosed_bodies()
-        for brace in reversed(self._bodies):
-            self.pieces.append(Piece("end", [brace]))
+        self.pieces += [Piece("end", [brace]) for brace in reversed(self._bodies)]
 
     # --- tokens that shape -------------------------------------------------------------------------------
+
+    def _take(self, token: Token) -> None:
+        if token.kind in MISTAKES:
+            self._take_mistake(token)
+        elif token.kind in CLOSES:
+            self._take_opening(token)
+        elif token.kind in CLOSERS:
+            self._take_closing(token)
+        else:
+            self._take_separator(token)
 
     def _take_mistake(self, token: Token) -> None:
         self._piece.tokens.append(token)
@@ -94,9 +98,10 @@ class Outline:
             self._last_string = token.start
 
     def _take_separator(self, token: Token) -> None:
-        self._after_body = self._stray = False
+        self._stray = False
         if not self._open:
             self._end_statement()
+            self._after_body = False
         elif self._open[-1].kind == "LBRACE":
             if self._statement_begins(token):
                 self._end_statement()
@@ -143,6 +148,8 @@ class Outline:
         piece, self._piece = self._piece, Piece("statement", [])
         if not piece.tokens:
             return
+        if self._after_body:
+            self._report_joined(piece.tokens[0])
         piece.kind = kind
         piece.unclosed = self._open[-1] if self._open else None
         self._open.clear()

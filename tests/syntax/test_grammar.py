@@ -47,6 +47,12 @@ def is_accepted(text: str) -> bool:
     return True
 
 
+def parses(text: str) -> bool:
+    """Whether a text has no mistake of grammar. Numbers too large, for one, are a matter of what is built of it."""
+    beyond = {"limit-number", "number-not-whole", "string-escape"}
+    return all(problem.code in beyond for problem in read(text)[1])
+
+
 def test_the_grammar_is_strictly_lalr_and_no_two_words_collide() -> None:
     Lark(GRAMMAR, parser="lalr", strict=True)
 
@@ -81,7 +87,7 @@ WORDS = (
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
 def test_a_heap_of_words_is_refused_where_lark_refuses_it(text: str) -> None:
-    assert (not read(text)[1]) == is_accepted(text)
+    assert parses(text) == is_accepted(text)
 
 
 @settings(max_examples=25)
@@ -93,4 +99,4 @@ def test_a_damaged_file_is_refused_where_lark_refuses_it(file: ast.File, data: s
         return
     token = data.draw(st.sampled_from(tokens))
     damaged = text[: token.start] + data.draw(st.sampled_from(["", *WORDS])) + text[token.end :]
-    assert (not read(damaged)[1]) == is_accepted(damaged)
+    assert parses(damaged) == is_accepted(damaged)
