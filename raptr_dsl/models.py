@@ -35,7 +35,7 @@ MODELS: dict[str, dict[str, Any]] = {
         layers=24, heads=32, hidden=2048, ffn=5120, vocab=256000, seq=512, batch=512, gated=True
     ),
     # What `raptr demo` trains: small enough for two CPU cores, byte-level (256 bytes and 2 special tokens).
-    "demo": dict(layers=12, heads=4, hidden=128, ffn=512, vocab=258, seq=128, batch=16),
+    "demo": dict(layers=12, heads=4, hidden=128, ffn=512, vocab=258, seq=128, batch=4),
 }  # fmt: skip
 
 MODEL_NAMES = tuple(MODELS)

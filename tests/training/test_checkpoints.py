@@ -208,6 +208,26 @@ def test_a_log_that_cannot_be_written_ends_the_run_clearly_and_a_resume_mends_it
     assert read_journal(tmp_path / "log.jsonl")[-1]["holds"]
 
 
+def test_the_warning_says_what_is_wrong(tmp_path: Path) -> None:
+    run_until(tmp_path, 5)
+    checkpoint = tmp_path / "checkpoints" / "step-3"
+    weights = checkpoint / "trainer" / "toy.json"
+    size = weights.stat().st_size
+    truncate(weights)
+    said = [warning.message for warning in Checkpoints(tmp_path / "checkpoints").latest()[1]]
+    assert said == [f"step-3 is damaged and is passed over: trainer/toy.json has {size - 1} bytes instead of {size}"]
+
+
+def test_a_step_is_saved_once(tmp_path: Path) -> None:
+    saves: list[Path] = []
+    with open_run(
+        toy_plan(), ToyBackend(save_fault=saves.append).as_backend, ToyFeed(), toy_settings(), tmp_path
+    ) as opened:
+        opened.advance(3)
+        opened.save()
+    assert len(saves) == 1
+
+
 def test_latest_of_nothing_is_nothing(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "none").latest() == (None, [])
     assert Checkpoints(tmp_path).latest() == (None, [])
