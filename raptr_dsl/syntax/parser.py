@@ -10,8 +10,8 @@ from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.automaton import Automaton, Unexpected
 from raptr_dsl.syntax.build import Builder, Mistake
 from raptr_dsl.syntax.files import FILE_BYTES, report_too_large
-from raptr_dsl.syntax.lexical import lexical_mistake
 from raptr_dsl.syntax.mistakes import syntax_mistake
+from raptr_dsl.syntax.mistakes.lexical import lexical_mistake
 from raptr_dsl.syntax.outline import CLOSERS, CLOSES, NESTING, Limit, Outline, Piece
 from raptr_dsl.syntax.tables import load_tables
 from raptr_dsl.syntax.tokens import Scanner, Token
@@ -74,10 +74,10 @@ class _Parser:
             if piece.mistakes:
                 raise Mistake(lexical_mistake(self._source, piece))
             self._builder.statement = Span(self._source, tokens[0].start, tokens[-1].end)
-            if piece.unclosed:
-                raise Mistake(self._unclosed(piece, piece.unclosed, start))
             if len(tokens) > NESTING:
                 _check_depth(self._source, tokens)
+            if piece.unclosed:
+                raise Mistake(self._unclosed(piece, piece.unclosed, start))
             node = self._automaton.run(start, tokens)
             self._went_on = False
             return node

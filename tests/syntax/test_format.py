@@ -57,6 +57,7 @@ def test_a_value_alone_comes_back(value: ast.Value) -> None:
         ("[ first,last , ]", "[first, last]"),
         ("draw( 1/8,\n 1/4 )", "draw(1/8, 1/4)"),
         ("exp(1, 2, rate = 3)", "exp(1, 2, rate=3)"),
+        ('"a\tb"', r'"a\tb"'),
         (r'"a \"b\" \\ \n"', r'"a \"b\" \\ \n"'),
     ],
 )
