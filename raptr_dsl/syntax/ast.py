@@ -1,4 +1,8 @@
-"""The syntax tree: what was written, each node with its span. Meaning comes later, in `compiler`."""
+"""The syntax tree: what was written, each node with its span. Meaning comes later, in `compiler`.
+
+A node equals itself alone: what was written alike elsewhere has another span. (Not to generate comparisons also makes
+this module a fifth faster to import, which is what `raptr check` of a small file waits for.)
+"""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -6,7 +10,7 @@ from fractions import Fraction
 from raptr_dsl.source import Span
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Node:
     span: Span
 
@@ -14,7 +18,7 @@ class Node:
 # --- values ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Number(Node):
     """A literal. `is_count` holds for `6` and `675k`, not for `20%`, `0.5` (rule 1)."""
 
@@ -22,24 +26,24 @@ class Number(Node):
     is_count: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class String(Node):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Name(Node):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unary(Node):
     """`-a`."""
 
     operand: "Value"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Binary(Node):
     """`a op b`, op one of `+ - * /`."""
 
@@ -48,7 +52,7 @@ class Binary(Node):
     right: "Value"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Argument(Node):
     """One argument of a call; `name` is None for a positional one."""
 
@@ -56,13 +60,13 @@ class Argument(Node):
     value: "Value"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call(Node):
     name: Name
     args: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Range(Node):
     """`a..b`."""
 
@@ -70,12 +74,12 @@ class Range(Node):
     stop: "Value"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class List(Node):
     items: tuple["Value", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Hole(Node):
     """`?`: a value the compiler is to solve for."""
 
@@ -83,7 +87,7 @@ class Hole(Node):
 Value = Number | String | Name | Unary | Binary | Call | Range | List | Hole
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribute(Node):
     """`key=value`, or `axis.key=value`."""
 
@@ -95,12 +99,12 @@ class Attribute(Node):
 # --- statements -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Doc(Node):
     text: String
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Use(Node):
     """`use std/raptr`, `use "./warm.raptr" as warm`: `path` is a String for files, a Name for libraries."""
 
@@ -108,7 +112,7 @@ class Use(Node):
     alias: Name | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Param(Node):
     name: Name
     type: Name | Call
@@ -116,19 +120,19 @@ class Param(Node):
     default: Value | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Let(Node):
     name: Name
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Model(Node):
     name: Name | None
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Horizon(Node):
     """`steps 675k` or `tokens 2B`."""
 
@@ -136,39 +140,39 @@ class Horizon(Node):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Seed(Node):
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Allow(Node):
     names: tuple[Name, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Keep(Node):
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Default(Node):
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Stage(Node):
     name: Name | None
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ramp(Node):
     name: Name | None
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Repeat(Node):
     """`repeat 3 steps=60% { … }`; `keyword` is the span of `repeat` itself, for carets."""
 
@@ -178,14 +182,14 @@ class Repeat(Node):
     body: tuple["Statement", ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Run(Node):
     target: Name
     args: tuple[Argument, ...]
     attributes: tuple[Attribute, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Require(Node):
     metric: Name | Call
     op: str
@@ -198,6 +202,6 @@ Statement = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class File(Node):
     statements: tuple[Statement, ...]

@@ -10,8 +10,6 @@ from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.automaton import Automaton, Unexpected
 from raptr_dsl.syntax.build import Builder, Mistake
 from raptr_dsl.syntax.files import FILE_BYTES, report_too_large
-from raptr_dsl.syntax.mistakes import syntax_mistake
-from raptr_dsl.syntax.mistakes.lexical import lexical_mistake
 from raptr_dsl.syntax.outline import CLOSERS, CLOSES, NESTING, Limit, Outline, Piece
 from raptr_dsl.syntax.tables import load_tables
 from raptr_dsl.syntax.tokens import Scanner, Token
@@ -72,6 +70,8 @@ class _Parser:
         tokens = piece.tokens
         try:
             if piece.mistakes:
+                from raptr_dsl.syntax.mistakes.lexical import lexical_mistake  # good files start without it
+
                 raise Mistake(lexical_mistake(self._source, piece))
             self._builder.statement = Span(self._source, tokens[0].start, tokens[-1].end)
             if len(tokens) > NESTING:
@@ -82,6 +82,8 @@ class _Parser:
             self._went_on = False
             return node
         except Unexpected as unexpected:
+            from raptr_dsl.syntax.mistakes import syntax_mistake
+
             diagnostic = syntax_mistake(self._source, tokens, unexpected)
         except Mistake as mistake:
             diagnostic = mistake.diagnostic

@@ -121,15 +121,16 @@ def test_file_and_folder_without_permission(tmp_path: Path) -> None:
         folder.chmod(0o700)
 
 
-def test_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["Input/output error", "Permission denied"])
+def test_refusal_of_the_system_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
     (tmp_path / "a.raptr").write_text("seed 1")
 
     def fail(*_: object) -> None:
-        raise OSError(5, "Input/output error")
+        raise OSError(5, reason)
 
     monkeypatch.setattr("builtins.open", fail)
     problem = refused(tmp_path / "a.raptr")
-    assert problem.code == "file-unreadable" and "input/output error" in problem.message
+    assert problem.code == "file-unreadable" and reason.lower() in problem.message
 
 
 @pytest.mark.parametrize("name", ["a\0b.raptr", "a" * 5000], ids=["zero byte", "too long"])

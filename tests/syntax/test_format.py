@@ -5,7 +5,8 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 
-from raptr_dsl.syntax import ast, format_file, format_value
+from raptr_dsl.syntax import ast
+from raptr_dsl.syntax.format import format_file, format_value
 from tests.syntax.trees import NOWHERE, bare, files, read, values
 
 

@@ -10,7 +10,8 @@ from lark import Lark, UnexpectedInput
 from lark.exceptions import GrammarError, LexError
 
 from raptr_dsl.resources import grammar_file
-from raptr_dsl.syntax import ast, format_file
+from raptr_dsl.syntax import ast
+from raptr_dsl.syntax.format import format_file
 from raptr_dsl.syntax.tables import load_tables, make_tables
 from raptr_dsl.syntax.tokens import Scanner
 from tests.syntax.trees import files, read

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from raptr_dsl.codes import catalogue
 from raptr_dsl.render import render_github, render_json, render_text
 from raptr_dsl.source import Span
-from raptr_dsl.syntax import ast, format_file, format_value
+from raptr_dsl.syntax import ast
+from raptr_dsl.syntax.format import format_file, format_value
 from raptr_dsl.syntax.outline import NESTING, STATEMENTS
 from tests.syntax.trees import KEYWORDS, bare, plain_statements, read, statements
 
