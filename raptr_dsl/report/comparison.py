@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from raptr_dsl.training import RunSummary
-from raptr_dsl.training.comparison import StageSpeed
+from raptr_dsl.training.comparison import StageSpeed, whole_run
 
 
 def outcome(summaries: Mapping[str, RunSummary], unit: str) -> Table:
@@ -14,20 +14,20 @@ def outcome(summaries: Mapping[str, RunSummary], unit: str) -> Table:
     for label in summaries:
         table.add_column(label, justify="right", no_wrap=True)
     runs = summaries.values()
-    table.add_row(f"held-out loss of the full network ({unit})", *(f"{run.held_out_loss:.4f}" for run in runs))
+    table.add_row(f"held-out loss ({unit})", *(f"{run.held_out_loss:.4f}" for run in runs))
     table.add_row("FLOPs executed, as planned", *(f"{run.flops:,}" for run in runs))
     table.add_row("optimizer steps", *(f"{run.steps:,}" for run in runs))
     table.add_row("wall-clock of the steps (s)", *(f"{run.seconds:.1f}" for run in runs))
-    table.add_row("… of one step, in the mean (ms)", *(f"{1000 * run.seconds / run.steps:.1f}" for run in runs))
+    table.add_row("one step, in the mean (ms)", *(f"{1000 * run.seconds / run.steps:.1f}" for run in runs))
     return table
 
 
-def speeds(stages: Sequence[StageSpeed], thinned: RunSummary, dense: RunSummary) -> Table:
-    """The speed-up of a step over a dense one by stage, and of the run's mean step, with what the FLOPs allow."""
+def speeds(stages: Sequence[StageSpeed]) -> Table:
+    """The speed-up of a step over a dense one, by stage and over all steps, beside what the FLOPs allow."""
     table = _table("stage")
     for heading in ("blocks", "fastest step (ms)", "realised", "ideal", "realised ÷ ideal"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for stage in stages:
+    for stage in (*stages, whole_run(stages)):
         table.add_row(
             stage.name,
             f"{stage.blocks:g}",
@@ -36,9 +36,6 @@ def speeds(stages: Sequence[StageSpeed], thinned: RunSummary, dense: RunSummary)
             f"{stage.ideal:.2f}x",
             f"{stage.efficiency:.2f}",
         )
-    realised = (dense.seconds / dense.steps) / (thinned.seconds / thinned.steps)
-    ideal = (dense.flops / dense.steps) / (thinned.flops / thinned.steps)
-    table.add_row("mean of all", "", "", f"{realised:.2f}x", f"{ideal:.2f}x", f"{realised / ideal:.2f}")
     return table
 
 

@@ -1,6 +1,6 @@
 """Two runs side by side: training that takes turns, and what their logs say of speed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -70,6 +70,24 @@ def stage_speeds(
             )
         )
     return speeds
+
+
+def whole_run(stages: Sequence[StageSpeed]) -> StageSpeed:
+    """All stages as one: the mean step, weighted by the stages' steps."""
+    steps = sum(stage.steps for stage in stages)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * stage.steps for value, stage in zip(values, stages, strict=True)) / steps
+
+    return StageSpeed(
+        name="whole run",
+        blocks=mean(stage.blocks for stage in stages),
+        steps=steps,
+        flops=mean(stage.flops for stage in stages),
+        seconds=mean(stage.seconds for stage in stages),
+        realised=1 / mean(1 / stage.realised for stage in stages),
+        ideal=1 / mean(1 / stage.ideal for stage in stages),
+    )
 
 
 def held_out(log: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float]]:

@@ -73,7 +73,7 @@ def test_it_ends_with_a_table_and_a_picture_of_two_runs_of_equal_flops(home: Pat
     for summary in found.values():
         assert f"{summary.held_out_loss:.4f}" in said
         assert f"{summary.flops:,}" in said
-    for word in ("small", "medium", "large", "full", "realised ÷ ideal", "mean of all"):
+    for word in ("small", "medium", "large", "full", "realised ÷ ideal", "whole run"):
         assert word in said
     assert (out / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert "nats per byte" in (out / "demo.svg").read_text()

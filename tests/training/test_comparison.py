@@ -8,7 +8,7 @@ import pytest
 
 from raptr_dsl.flops import full_blocks_cost, head_cost
 from raptr_dsl.training import Stop, open_run, read_journal
-from raptr_dsl.training.comparison import held_out, stage_speeds, switches, take_turns
+from raptr_dsl.training.comparison import held_out, stage_speeds, switches, take_turns, whole_run
 from tests.training.toys import SHAPE, ToyBackend, ToyFeed, toy_plan, toy_settings
 
 
@@ -71,6 +71,9 @@ def test_speed_is_that_of_the_fastest_step_of_a_stage_against_the_fastest_dense_
     assert half.ideal == pytest.approx(whole / (full_blocks_cost(SHAPE) // 2 + head_cost(SHAPE)))
     assert half.efficiency == half.realised / half.ideal
     assert (full.name, full.ideal, full.realised) == ("2", 1.0, 0.75)
+    together = whole_run([half, full])
+    assert (together.blocks, together.steps, together.seconds, together.realised) == (3.0, 8, 0.375, 1.0)
+    assert together.ideal == pytest.approx(dense.flops().total / plan.flops().total)
 
 
 def test_curves_and_switches_come_from_the_log(tmp_path: Path) -> None:
