@@ -1,7 +1,6 @@
 """`raptr demo`: a schedule beside a dense control of equal FLOPs, from source text to a table and a picture."""
 
 import os
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,36 +8,19 @@ from typing import TYPE_CHECKING
 import click
 
 from raptr_dsl.cli.common import Count, Once, output_console
+from raptr_dsl.cli.demo_folder import PICTURES, RUNS, Demo, Result, prepare, require_ours, write
 from raptr_dsl.diagnostics import fail
-from raptr_dsl.training import RunSettings, RunSummary
-from raptr_dsl.training.comparison import StageSpeed
-from raptr_dsl.training.record import Record
+from raptr_dsl.training import RunSettings
 
 if TYPE_CHECKING:
     from raptr_dsl.data import TokenDataset
     from raptr_dsl.ir.plan import Plan
 
-STEPS = 1120
+STEPS = 1040
 DATA = "stdlib"
-RUNS = {"raptr": "RaPTr 6-8-10-12", "dense": "dense"}
-RECORD, PICTURES = "demo.json", ("demo.png", "demo.svg")
 UNIT = "nats per byte"
+TITLE = "Held-out loss at equal FLOPs: {blocks} blocks, the sources of Python’s library"
 EVALUATIONS, EVAL_BATCHES = 16, 32
-
-
-class Result(Record, frozen=True):
-    """What a finished demo found; `summaries` by the folder of the run."""
-
-    summaries: dict[str, RunSummary]
-    speeds: tuple[StageSpeed, ...]
-
-
-class Demo(Record, frozen=True):
-    """What `demo.json` holds: by its presence, that the folder is a demo's; what it trains; what came of it."""
-
-    plans: dict[str, str]
-    settings: dict[str, RunSettings]
-    result: Result | None = None
 
 
 @click.command(short_help="Train by a schedule, beside a dense control of equal FLOPs.")
@@ -63,13 +45,13 @@ def command(out: str, steps: int, model: str, fresh: bool) -> None:
     from raptr_dsl.training.folder import locked
 
     path = Path(out)
-    _require_ours(path)
+    require_ours(path)
     with locked(path):
-        finished = _prepare(path, demo, fresh)
+        finished = prepare(path, demo, fresh)
         result = finished or _train(path, plans, demo, dataset)
         if finished is None:
-            _write(path, demo.model_copy(update={"result": result}))
-            _draw(path, result)
+            _draw(path, result, plans["raptr"].shape.layers)
+            write(path, demo.model_copy(update={"result": result}))
     _show(path, result)
 
 
@@ -119,68 +101,6 @@ def _settings(plan: "Plan", dataset: "TokenDataset") -> RunSettings:
             checkpoint_every=max(1, plan.steps // 8),
         ),
     )
-
-
-def _require_ours(path: Path) -> None:
-    """Refuses a folder with anything in it that is not a demo's."""
-    if not path.is_dir() or (path / RECORD).exists():
-        return
-    if {entry.name for entry in path.iterdir()} - {".lock", f".{RECORD}.new"}:
-        raise fail(
-            "demo-out-foreign",
-            f"{path} is not empty, and holds no demo",
-            subject="--out",
-            help="name another folder by --out",
-        )
-
-
-def _prepare(path: Path, demo: Demo, fresh: bool) -> Result | None:
-    """Makes the folder ready to train into; the result if it holds one already."""
-    before = _read(path)
-    if before is not None and fresh:
-        _clear(path)
-    elif before is not None and before.model_copy(update={"result": None}) == demo:
-        click.echo(f"{path}: {'shown again' if before.result else 'an unfinished demo, which goes on'}", err=True)
-        return before.result
-    elif before is not None:
-        raise fail(
-            "demo-out-other",
-            f"{path} holds a demo with other options, another version or other data",
-            subject="--out",
-            help="throw it away by --fresh, or name another folder by --out",
-        )
-    _write(path, demo)
-    return None
-
-
-def _read(path: Path) -> Demo | None:
-    from pydantic import ValidationError
-
-    try:
-        return Demo.model_validate_json((path / RECORD).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError):
-        return Demo(plans={}, settings={})
-
-
-def _clear(path: Path) -> None:
-    """Removes what a demo wrote, its record last: until then the folder stays a demo's."""
-    from raptr_dsl.training.files import writing
-
-    with writing("the folder of the demo", path):
-        for name in RUNS:
-            shutil.rmtree(path / name, ignore_errors=True)
-        for name in (*PICTURES, RECORD):
-            (path / name).unlink(missing_ok=True)
-
-
-def _write(path: Path, demo: Demo) -> None:
-    from raptr_dsl.files import replacing
-    from raptr_dsl.training.files import writing
-
-    with writing("the record of the demo", path / RECORD), replacing(path / RECORD) as file:
-        file.write(demo.model_dump_json(indent=1).encode() + b"\n")
 
 
 def _train(path: Path, plans: "dict[str, Plan]", demo: Demo, dataset: "TokenDataset") -> Result:
@@ -248,7 +168,7 @@ def _verdict(result: Result) -> str:
     )
 
 
-def _draw(path: Path, result: Result) -> None:
+def _draw(path: Path, result: Result, blocks: int) -> None:
     from raptr_dsl.report.curves import Curve, Switch, held_out_curves, save_picture
     from raptr_dsl.training import read_journal
     from raptr_dsl.training.comparison import held_out, switches
@@ -261,7 +181,7 @@ def _draw(path: Path, result: Result) -> None:
         begun = zip(switches(log), result.speeds, strict=True) if name == "raptr" else ()
         marks = [Switch(at, f"{stage.blocks:g} blocks") for at, stage in begun]
         curves.append(Curve(label, flops, losses, marks))
-    figure = held_out_curves(curves, title="Held-out loss at equal FLOPs", unit=UNIT)
+    figure = held_out_curves(curves, title=TITLE.format(blocks=blocks), unit=UNIT)
     for name in PICTURES:
         with writing("the picture", path / name):
             save_picture(figure, path / name)
