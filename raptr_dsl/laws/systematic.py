@@ -64,8 +64,8 @@ Crossed = Callable[["NDArray[np.intp]", "NDArray[np.uint64]"], "NDArray[np.bool_
 def _crossed(parts: list[int], denominator: int) -> Crossed:
     """(units in rank order intp[D, sites, n′], words uint64[D]) → bool[D, sites, n′]: ⌊P + o⌋ rises at that unit.
 
-    P is the sum of p = parts/denominator up to and with a unit, o the offset: a whole number of 1/denominator drawn
-    from the word, so that both are integers over one denominator.
+    P is the sum of p = parts/denominator up to and with a unit, o the offset, word/2^64. As P is a whole number of
+    1/denominator, o may be cut to one as well: all is then integers.
     """
     if denominator <= _EXACT_BELOW:
         return _crossed_in_words(parts, denominator)
@@ -94,17 +94,15 @@ def _crossed_by_filter(parts: list[int], denominator: int) -> Crossed:
 
     one = 1 << _SCALE_BITS
     part = np.array([number * one // denominator for number in parts], np.int64)
-    # The offset is a multiple of 1/denominator, at most one of them below the word; cut to 46 bits it may be above.
-    quantum = -(-one // denominator)
 
     def crossed(ranked: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
         step = part[ranked]
         after = step.cumsum(-1)
-        after += (words >> np.uint64(64 - _SCALE_BITS)).astype(np.int64)[:, None, None] - quantum
+        after += (words >> np.uint64(64 - _SCALE_BITS)).astype(np.int64)[:, None, None]
         before = after - step
         hit = after >> _SCALE_BITS > before >> _SCALE_BITS
-        # The true sums are above these ones, by less than: 1 for each unit, 1 for the cut, the quantum.
-        doubt = one - (ranked.shape[-1] + 1 + quantum)
+        # The true sums are above these ones, by less than 1 for each unit and 1 for the word.
+        doubt = one - (ranked.shape[-1] + 1)
         doubtful = ((after & one - 1 >= doubt) | (before & one - 1 >= doubt)).any(-1)
         for draw, site in np.argwhere(doubtful):
             hit[draw, site] = _crossed_exactly(parts, denominator, ranked[draw, site], int(words[draw]))

@@ -6,7 +6,7 @@ Nothing here is shared with the package but the classes that describe a plan.
 from fractions import Fraction
 from functools import cache
 from hashlib import sha256
-from math import floor, gcd, lcm
+from math import floor, gcd
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.bound import BoundRule, BoundStage
@@ -172,8 +172,7 @@ class Rule:
         if self.rule.law.law == "bernoulli":
             return {u for u in pool if chances[u] >= 1 or (chances[u] > 0 and words[u] < floor(chances[u] * WORD))}
         assert self.rule.law.law == "systematic"
-        common = lcm(*(chances[unit].denominator for unit in pool))
-        total = Fraction(below(common, reserved), common)
+        total = Fraction(reserved, WORD)
         on = set()
         for unit in by_key(pool, words):
             before, total = total, total + chances[unit]
