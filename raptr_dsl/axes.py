@@ -2,6 +2,8 @@
 
 An axis is a list of *sites*, each with the same number of *units* of `group` elements (rule 4). What an axis
 saves is said by `powers`: the FLOPs of a part (see `flops.parts`) fall with the share of active units to that power.
+
+Blocks are numbered through all stacks: a site of a per-block axis is a block, unit u of stack s is block s·layers + u.
 """
 
 from collections.abc import Callable, Mapping
@@ -48,8 +50,12 @@ class Axis:
         return Fraction(elements) / self.space(shape).group
 
 
-_ATTENTION = ("attention.query", "attention.key_value", "attention.scores", "attention.output")
-_FFN = ("ffn",)
+_ATTENTION = tuple(
+    f"{kind}.{part}" for kind in ("attention", "cross_attention") for part in ("query", "key_value", "scores", "output")
+)
+"""One mask for both attentions of a decoder's block."""
+
+_FFN = ("ffn.input", "ffn.output")
 
 AXES: dict[str, Axis] = {
     axis.name: axis
@@ -59,7 +65,7 @@ AXES: dict[str, Axis] = {
             element="block",
             unit="block",
             per_block=False,
-            space=lambda shape: Space(sites=1, units=shape.layers, group=1),
+            space=lambda shape: Space(sites=shape.stacks, units=shape.layers, group=1),
             powers=dict.fromkeys(_ATTENTION + _FFN, 1),
             units_are_blocks=True,
         ),
@@ -68,7 +74,7 @@ AXES: dict[str, Axis] = {
             element="head",
             unit="group of heads",
             per_block=True,
-            space=lambda shape: Space(sites=shape.layers, units=shape.kv_heads, group=shape.heads // shape.kv_heads),
+            space=lambda shape: Space(sites=shape.blocks, units=shape.kv_heads, group=shape.heads // shape.kv_heads),
             powers=dict.fromkeys(_ATTENTION, 1),
         ),
         Axis(
@@ -77,7 +83,7 @@ AXES: dict[str, Axis] = {
             unit="group of hidden units",
             per_block=True,
             space=lambda shape: Space(
-                sites=shape.layers, units=shape.ffn // shape.width_group, group=shape.width_group
+                sites=shape.blocks, units=shape.ffn // shape.width_group, group=shape.width_group
             ),
             powers=dict.fromkeys(_FFN, 1),
         ),

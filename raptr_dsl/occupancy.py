@@ -1,35 +1,59 @@
 """How many units of each axis run, before any mask is drawn: exact expectations and bounds, no sampling."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import product
 
 from raptr_dsl.axes import AXES, Space
 from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.sampling import pool_at
+from raptr_dsl.laws import Law, Pool
+from raptr_dsl.sampling import pool_at, pools
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Occupancy:
     """The active units of one site.
 
     Attributes:
-        outcomes: (probability, size) of every size that a draw can have; under random laws the one mean size.
-        possible: every number of units that can be on, ascending.
+        law: how they are chosen.
+        pools: those from which a draw can choose, one for each size, with how many of `total` equally likely draws
+            have it.
     """
 
-    outcomes: tuple[tuple[Fraction, Fraction], ...]
-    possible: tuple[int, ...]
+    law: Law
+    pools: tuple[tuple[Pool, int], ...]
+    total: int = 1
+
+    @cached_property
+    def mean(self) -> Fraction:
+        """The expected number of active units."""
+        return sum((times * pool.size for pool, times in self.pools), Fraction(0)) / self.total
+
+    def moment(self, power: int) -> Fraction:
+        """The expectation of the number of active units to a power.
+
+        Raises:
+            ValueError: the number varies between draws of one size, and the power is not 1.
+        """
+        if power == 1:
+            return self.mean
+        if not self.law.exact:
+            raise ValueError(f"the expectation of a count to the power {power} is not known under {self.law.law}")
+        return sum((times * pool.size**power for pool, times in self.pools), Fraction(0)) / self.total
+
+    @cached_property
+    def possible(self) -> tuple[int, ...]:
+        """Every number of units that can be on, ascending."""
+        counts = dict.fromkeys(self.law.counts(pool) for pool, _ in self.pools)
+        return tuple(sorted({count for least, most in counts for count in range(least, most + 1)}))
 
     @property
     def most(self) -> int:
         return self.possible[-1]
-
-    @property
-    def mean(self) -> Fraction:
-        return sum((chance * size for chance, size in self.outcomes), Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +68,38 @@ class Segment:
     def steps(self) -> int:
         return self.stop - self.start
 
-    def sizes(self) -> Iterator[tuple[Fraction, dict[str, Fraction]]]:
-        """(probability, mean active units by axis) of every combination of sizes; axes are independent."""
-        for combination in product(*(occupancy.outcomes for occupancy in self.axes.values())):
-            chance = Fraction(1)
-            for probability, _ in combination:
-                chance *= probability
-            yield chance, {axis: size for axis, (_, size) in zip(self.axes, combination, strict=True)}
-
 
 def segments(stage: BoundStage, shape: ModelShape) -> Iterator[Segment]:
     """The constant parts of a stage, in order; they tile it."""
-    spaces = {name: AXES[name].space(shape) for name in stage.axes}
-    borders = {border.offset for rule in stage.axes.values() for border in rule.sizes}
-    offsets = sorted({0, *borders} - {stage.steps})
+    changes: dict[int, dict[str, Occupancy]] = {0: {}}
+    for name, rule in stage.axes.items():
+        for offset, taken in _staircase(rule, AXES[name].space(shape)):
+            changes.setdefault(offset, {})[name] = taken
+    offsets = sorted(offset for offset in changes if offset < stage.steps)
+    axes: dict[str, Occupancy] = {}
     for offset, following in zip(offsets, [*offsets[1:], stage.steps], strict=True):
-        axes = {name: occupancy(rule, spaces[name], offset) for name, rule in stage.axes.items()}
+        axes = axes | changes[offset]
         yield Segment(stage.start + offset, stage.start + following, axes)
+
+
+def _staircase(rule: BoundRule, space: Space) -> Iterator[tuple[int, Occupancy]]:
+    if rule.choices:
+        yield 0, _drawn(rule, space)
+        return
+    for border, pool in zip(rule.sizes, pools(rule, space), strict=True):
+        yield border.offset, Occupancy(rule.law, ((pool, 1),))
+
+
+def _drawn(rule: BoundRule, space: Space) -> Occupancy:
+    times = Counter(rule.choices)
+    return Occupancy(rule.law, tuple(zip(pools(rule, space), times.values(), strict=True)), len(rule.choices))
 
 
 def occupancy(rule: BoundRule, space: Space, offset: int) -> Occupancy:
     """What a rule lets run at one site, `offset` steps into its stage."""
     if rule.choices:
-        chance = Fraction(1, len(rule.choices))
-        outcomes = tuple((chance, Fraction(size)) for size in rule.choices)
-        return Occupancy(outcomes, tuple(sorted(set(rule.choices))))
-    pool = pool_at(rule, space, offset)
-    least, most = rule.law.counts(pool)
-    return Occupancy(((Fraction(1), pool.size),), tuple(range(least, most + 1)))
+        return _drawn(rule, space)
+    return Occupancy(rule.law, ((pool_at(rule, space, offset), 1),))
 
 
 def runs_in_full(rule: BoundRule, space: Space, offset: int | None = None) -> bool:

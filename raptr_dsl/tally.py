@@ -9,16 +9,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES, BLOCKS
-from raptr_dsl.flops import (
-    TRAINING,
-    FlopReport,
-    exact_report,
-    full_blocks_cost,
-    head_cost,
-    parts,
-    run_report,
-    total_report,
-)
+from raptr_dsl.flops.accounting import MATMUL, Accounting
+from raptr_dsl.flops.report import FlopReport, Loads, Powers, powers_by_part, stage_loads, stage_report, total_report
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,14 +62,23 @@ def largest_imbalance(plan: Plan, axis: str, groups: int) -> int:
     return largest
 
 
-def seed_report(plan: Plan) -> FlopReport:
-    """The FLOPs that the masks of this seed really cost, as integers, by stage."""
-    expected = run_report(plan.shape, plan.stages)
-    stages = [
-        _stage_report(plan, stage) if _is_random(stage) else report
-        for stage, report in zip(plan.stages, expected.stages, strict=True)
-    ]
-    return total_report(stages)
+def seed_report(plan: Plan, accounting: Accounting = MATMUL) -> FlopReport:
+    """The FLOPs that the masks of this seed really cost, by stage.
+
+    Raises:
+        ValueError: the account does not fit the model.
+    """
+    return total_report(
+        [
+            stage_report(
+                plan.shape,
+                _seed_loads(plan, stage) if _is_random(stage) else stage_loads(stage, plan.shape),
+                stage.steps,
+                accounting,
+            )
+            for stage in plan.stages
+        ]
+    )
 
 
 def _is_random(stage: BoundStage) -> bool:
@@ -85,38 +86,43 @@ def _is_random(stage: BoundStage) -> bool:
     return any(rule.choices or not rule.law.exact for rule in stage.axes.values())
 
 
-def _stage_report(plan: Plan, stage: BoundStage) -> FlopReport:
+def _seed_loads(plan: Plan, stage: BoundStage) -> Loads:
+    """How many times the masks of a stage spend the full cost of each kind of part."""
     import numpy as np
 
-    block_parts = parts(plan.shape).block
-    totals = dict.fromkeys(block_parts, 0)
+    kinds = set(powers_by_part(frozenset(stage.axes)).values())
+    layers, stacks = plan.shape.layers, plan.shape.stacks
+    active = [dict.fromkeys(kinds, 0) for _ in range(stacks)]
     for start, stop in _chunks(plan, stage.start, stage.stop, *stage.axes):
-        active = {name: _active(plan, name, start, stop) for name in stage.axes}
-        for part in totals:
-            count = np.ones((stop - start, plan.shape.layers), dtype=np.int64)
-            for name, units in active.items():
-                count = count * units ** AXES[name].powers.get(part, 0)
-            totals[part] += int(count.sum())
-    within = {name: AXES[name].space(plan.shape).units for name in stage.axes if name != BLOCKS.name}
-    blocks = Fraction(0)
-    for part, total in totals.items():
-        units = prod(n ** AXES[name].powers.get(part, 0) for name, n in within.items())
-        blocks += Fraction(TRAINING * block_parts[part] * total, units)
-    return exact_report(blocks, head_cost(plan.shape) * stage.steps, full_blocks_cost(plan.shape) * stage.steps)
+        units = {name: _active(plan, name, start, stop) for name in stage.axes}
+        for powers in kinds:
+            count = np.ones((stop - start, plan.shape.blocks), dtype=np.int64)
+            for name, power in powers:
+                count *= units[name] ** power
+            for stack, total in enumerate(count.reshape(-1, stacks, layers).sum(axis=(0, 2)).tolist()):
+                active[stack][powers] += total
+    spaces = {name: AXES[name].space(plan.shape) for name in stage.axes if AXES[name].per_block}
+
+    def most(powers: Powers) -> int:
+        return layers * prod(spaces[name].units ** power for name, power in powers if name in spaces)
+
+    return [{powers: Fraction(total, most(powers)) for powers, total in stack.items()} for stack in active]
 
 
 def _active(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.int64]:
-    """int64[steps, layers], or [steps, 1] where an axis is the same in all blocks: active units in each block."""
+    """int64[steps, blocks], or [steps, 1] where an axis is the same in all blocks: active units in each block."""
     import numpy as np
 
     masks = _masks(plan, axis, start, stop)
-    return masks[:, 0, :].astype(np.int64) if AXES[axis].units_are_blocks else masks.sum(axis=2)
+    if AXES[axis].units_are_blocks:
+        return masks.reshape(stop - start, -1).astype(np.int64)
+    return masks.sum(axis=2)
 
 
 def _masks(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
     """bool[steps, sites, units]."""
-    masks = plan.masks(axis, start, stop)
-    return masks[:, None, :] if masks.ndim == 2 else masks
+    space = AXES[axis].space(plan.shape)
+    return plan.masks(axis, start, stop).reshape(stop - start, space.sites, space.units)
 
 
 def _running(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
@@ -124,7 +130,7 @@ def _running(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
     masks = _masks(plan, axis, start, stop)
     if not AXES[axis].per_block:
         return masks
-    return masks & _masks(plan, BLOCKS.name, start, stop)[:, 0, :, None]
+    return masks & _masks(plan, BLOCKS.name, start, stop).reshape(stop - start, -1, 1)
 
 
 def _chunks(plan: Plan, start: int, stop: int, *axes: str) -> Iterator[tuple[int, int]]:

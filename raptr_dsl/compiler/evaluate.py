@@ -81,8 +81,10 @@ def count_of(node: ast.Value, scope: Scope, what: str, least: int = 0, most: int
 def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) -> str | None:
     """One of the legal words, or None with the mistake recorded; `what` names the place in the message.
 
-    A choice parameter stands for the word it was given.
+    A choice parameter stands for the word it was given. A word that begins with a digit stands in quotes.
     """
+    if isinstance(node, ast.String) and node.value in legal and word_text(node.value) != node.value:
+        return node.value
     if isinstance(node, ast.Name):
         definition = scope.find(node.text)
         meaning = definition.meaning if definition is not None else node.text
@@ -114,8 +116,13 @@ def unknown_word(scope: Scope, span: Span, word: str, legal: Collection[str], fa
         "unknown-word",
         fact,
         span,
-        help=(f"did you mean `{nearest}`? " if nearest else "") + "legal here: " + ", ".join(legal),
+        help=(f"did you mean `{nearest}`? " if nearest else "") + "legal here: " + ", ".join(map(word_text, legal)),
     )
+
+
+def word_text(word: str) -> str:
+    """A word as a file writes it: `palm`, `"6nd"`."""
+    return f'"{word}"' if word[:1].isdigit() else word
 
 
 def shown(node: ast.Value, quantity: Quantity) -> str:

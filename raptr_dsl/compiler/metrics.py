@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast, get_args
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.flops import CONVENTIONS, Case, run_report
+from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, FlopReport, Recompute, run_report
 from raptr_dsl.ir.bound import BoundSchedule, BoundStage
 from raptr_dsl.ir.schedule import Requirement
 from raptr_dsl.occupancy import count_shapes, occupancy, segments
@@ -58,15 +58,28 @@ class Metric:
     problem: Callable[[Question], str] = lambda question: ""
 
 
-def _flops(question: Question) -> Fraction:
-    case = question.option("case", "mean")
-    target = question.requirement.target or "blocks"
+def _accounting(question: Question) -> Accounting:
+    """How the question wants FLOPs to be counted; its words were checked when it was read."""
+    return Accounting(
+        question.option("convention", "matmul"),
+        cast(Causal, question.option("causal", "full")),
+        cast(Recompute, question.option("recompute", "none")),
+    )
+
+
+def flop_report(question: Question) -> FlopReport:
+    """The account that a question about FLOPs asks for."""
+    accounting, case = _accounting(question), question.option("case", "mean")
     if case == "seed":
-        report = question.plan.flops(case="seed")
-    else:
-        bound_case: Case = "worst" if case == "worst" else "mean"
-        report = run_report(question.bound.shape, question.bound.stages, bound_case, exact=question.relative)
-    part, whole = (report.total, report.full_total) if target == "total" else (report.blocks, report.full_blocks)
+        return question.plan.flops(accounting.convention, "seed", accounting.causal, accounting.recompute)
+    bound = question.bound
+    return run_report(bound.shape, bound.stages, "worst" if case == "worst" else "mean", question.relative, accounting)
+
+
+def _flops(question: Question) -> Fraction:
+    report = flop_report(question)
+    is_total = question.requirement.target == "total"
+    part, whole = (report.total, report.full_total) if is_total else (report.blocks, report.full_blocks)
     return Fraction(part) / whole if question.relative else Fraction(part)
 
 
@@ -141,10 +154,13 @@ METRICS: dict[str, Metric] = {
             targets=("blocks", "total"),
             default="blocks",
             options={
-                "convention": CONVENTIONS,
+                "convention": tuple(CONVENTIONS),
+                "causal": get_args(Causal),
+                "recompute": get_args(Recompute),
                 "per": ("steps", "tokens"),
                 "case": ("mean", "worst", "seed"),
             },
+            problem=lambda question: _accounting(question).problem(question.bound.shape),
         ),
         Metric("coverage", "the least steps, or share of all steps, in which any unit is trained", _coverage),
         Metric("gap", "the longest run of steps that any unit goes untrained", _gap, shares=False),

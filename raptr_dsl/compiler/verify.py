@@ -3,10 +3,10 @@
 import operator
 from fractions import Fraction
 
-from raptr_dsl.compiler.metrics import METRICS, Question
+from raptr_dsl.compiler.evaluate import word_text
+from raptr_dsl.compiler.metrics import METRICS, Question, flop_report
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostics
-from raptr_dsl.flops import run_report
 from raptr_dsl.ir.bound import BoundSchedule
 from raptr_dsl.ir.plan import Plan, Proven
 from raptr_dsl.ir.schedule import Requirement
@@ -35,9 +35,13 @@ def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diag
 def requirement_text(requirement: Requirement) -> str:
     """A requirement in the language's own words, normalised."""
     options = [requirement.target] if requirement.target else []
-    options += [f"{name}={value}" for name, value in sorted(requirement.options.items())]
+    options += [f"{name}={_option_text(value)}" for name, value in sorted(requirement.options.items())]
     metric = requirement.metric + (f"({', '.join(options)})" if options else "")
     return f"{metric} {requirement.op} {_value_text(requirement.value.value, not requirement.value.is_count)}"
+
+
+def _option_text(value: str) -> str:
+    return value if value.isdigit() else word_text(value)
 
 
 def _value_text(value: Fraction, relative: bool) -> str:
@@ -66,7 +70,7 @@ def _refute(question: Question, value: Fraction, number: int, origins: Origins, 
 def _arithmetic(question: Question) -> list[str]:
     """What each stage costs, and which costs most."""
     stages = question.bound.stages
-    report = run_report(question.bound.shape, stages)
+    report = flop_report(question)
     costliest = max(range(len(stages)), key=lambda i: report.stages[i].blocks)
     lines = [
         f"stage {stages[i].name or i + 1}: {plural(stages[i].steps, 'step')} at "

@@ -8,11 +8,16 @@ from pydantic import Field, model_validator
 from raptr_dsl.ir.base import Frozen, Rational
 
 Size = Annotated[int, Field(ge=1, le=2**40, strict=True)]
+SourceSize = Annotated[int, Field(ge=0, le=2**40, strict=True)]
 DEFAULT_WIDTH_GROUP = 64
 
 
 class ModelShape(Frozen):
     """A stack of `layers` residual blocks (attention, then feed-forward) under a vocabulary head.
+
+    With `source_seq` there are two stacks of `layers` blocks each: an encoder that reads `source_seq` positions, and a
+    decoder of `seq` positions whose blocks attend to the encoder's output as well. Blocks are numbered through both,
+    the encoder's first.
 
     Attributes:
         heads, kv_heads: query heads and key/value heads of a block; `heads` is a multiple of `kv_heads`.
@@ -20,8 +25,11 @@ class ModelShape(Frozen):
         ffn: hidden units of the feed-forward part; `gated` adds the third matrix (SwiGLU, GeGLU).
         width_group: hidden units that are on or off together; 64 where it divides `ffn`, else 1.
         seq, batch: positions of a sequence, and sequences of one optimizer step (all micro-batches, all ranks).
+        source_seq: positions of the encoder's sequence, 0 where there is no encoder beside the decoder.
         head_share: the share of positions that the vocabulary head sees (15% for masked-LM heads).
-        tied: whether the head's matrix is the embedding's. causal: whether attention looks back only.
+        head_transform: whether the head begins with a dense hidden × hidden layer (BERT's does).
+        tied: whether the head's matrix is the embedding's.
+        causal: whether attention looks back only; that of an encoder beside a decoder, and across to it, never does.
     """
 
     layers: Size
@@ -30,6 +38,7 @@ class ModelShape(Frozen):
     ffn: Size
     vocab: Size
     seq: Size
+    source_seq: SourceSize = 0
     batch: Size = 1
     kv_heads: Size
     head_dim: Size
@@ -38,6 +47,7 @@ class ModelShape(Frozen):
     tied: bool = True
     causal: bool = True
     head_share: Rational = Fraction(1)
+    head_transform: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -62,12 +72,29 @@ class ModelShape(Frozen):
             raise ValueError(f"ffn={self.ffn} is not a multiple of width_group={self.width_group}")
         if not 0 < self.head_share <= 1:
             raise ValueError(f"head_share={self.head_share} is not between 0 and 1")
+        if self.source_seq and not self.causal:
+            raise ValueError(f"source_seq={self.source_seq} asks for a decoder, and causal=false says there is none")
         return self
 
     @property
+    def stacks(self) -> int:
+        """Residual stacks of `layers` blocks: 2 of an encoder–decoder, else 1."""
+        return 2 if self.source_seq else 1
+
+    @property
+    def blocks(self) -> int:
+        """All residual blocks."""
+        return self.stacks * self.layers
+
+    @property
     def tokens(self) -> int:
-        """Positions of one optimizer step."""
+        """Positions of one optimizer step; an encoder's are apart."""
         return self.batch * self.seq
+
+    @property
+    def source_tokens(self) -> int:
+        """Positions of one optimizer step that the encoder of an encoder–decoder reads."""
+        return self.batch * self.source_seq
 
     @property
     def head_positions(self) -> int:

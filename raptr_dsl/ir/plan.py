@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from raptr_dsl.axes import AXES, Axis
 from raptr_dsl.diagnostics import did_you_mean
-from raptr_dsl.flops import CONVENTIONS, FlopReport, run_report
+from raptr_dsl.flops import Accounting, Causal, FlopReport, Recompute, run_report
 from raptr_dsl.ir import identity, storage
 from raptr_dsl.ir.base import Frozen
 from raptr_dsl.ir.bound import BoundStage
@@ -81,7 +81,8 @@ class Plan(Frozen):
         """What runs along one axis in steps [start, stop); `stop` is the end of the run unless given.
 
         Returns:
-            bool[stop − start, n] for an axis of one site (depth), bool[stop − start, sites, n] for a per-block axis.
+            bool[stop − start, blocks] for depth, an encoder's blocks before the decoder's; bool[stop − start, sites, n]
+            for a per-block axis.
             A site in a block that is off has its mask all the same; it is not to be used.
 
         Raises:
@@ -119,22 +120,32 @@ class Plan(Frozen):
 
     # --- cost -------------------------------------------------------------------------------------------
 
-    def flops(self, convention: str = "matmul", case: Literal["mean", "worst", "seed"] = "mean") -> FlopReport:
+    def flops(
+        self,
+        convention: str = "matmul",
+        case: Literal["mean", "worst", "seed"] = "mean",
+        causal: Causal = "full",
+        recompute: Recompute = "none",
+    ) -> FlopReport:
         """Training FLOPs of blocks, head and full network, in all and by stage, over whole steps.
 
         Args:
-            convention: how they are counted; see `raptr_dsl.flops`.
+            convention, causal, recompute: how they are counted; see `raptr_dsl.flops.Accounting`.
             case: under random laws the exact expectation, the worst case, or what this seed draws (which is counted
                 by drawing every mask); under exact laws all the same.
 
         Raises:
-            ValueError: there is no such convention.
+            ValueError: there is no such account, or it does not fit the model.
         """
         from raptr_dsl.tally import seed_report
 
-        if convention not in CONVENTIONS:
-            raise ValueError(f"there is no FLOP convention {convention!r}; known are {', '.join(CONVENTIONS)}")
-        return seed_report(self) if case == "seed" else run_report(self.shape, self.stages, case)
+        accounting = Accounting(convention, causal, recompute)
+        problem = accounting.problem(self.shape)
+        if problem:
+            raise ValueError(problem)
+        if case == "seed":
+            return seed_report(self, accounting)
+        return run_report(self.shape, self.stages, case, accounting=accounting)
 
     @cached_property
     def shapes(self) -> int:

@@ -1,0 +1,131 @@
+"""An account: a convention, and what it is to assume of attention's mask and of activation memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, get_args
+
+from raptr_dsl.diagnostics import did_you_mean
+from raptr_dsl.flops.conventions import CONVENTIONS
+from raptr_dsl.flops.parts import LAST_MATMUL, Exact, Parts
+from raptr_dsl.ir.model import ModelShape
+
+Causal = Literal["full", "half"]
+Recompute = Literal["none", "full", "early_stop"]
+
+TRAINING = 3
+"""A training step costs its forward pass, and twice that again for the gradients of weights and inputs.
+
+Where parts of the network do not train (rule 34), this is no constant: a matmul costs its forward, its weight's
+gradient if the weight trains, and its input's if anything before it does; scores have no weight, but two inputs.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Training FLOPs of one optimizer step at full size.
+
+    Attributes:
+        stacks: for each residual stack, by part, those of *one* of its blocks.
+        head: all outside the blocks.
+    """
+
+    stacks: tuple[Mapping[str, Exact], ...]
+    head: Exact
+
+    @property
+    def blocks(self) -> tuple[Exact, ...]:
+        """Of one block of each stack."""
+        return tuple(whole(sum(parts.values())) for parts in self.stacks)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """How FLOPs are counted.
+
+    Attributes:
+        convention: a name of `CONVENTIONS`.
+        causal: `half` counts half of the scores of attention that looks back only, as kernels that skip the masked
+            half do; `full` counts all pairs.
+        recompute: what activation checkpointing runs again of every block that runs: `full` its whole forward pass,
+            `early_stop` all but its last matmul, whose product backward does not need (torch's default; dropout
+            behind that matmul makes it `full`). Nothing outside the blocks is run again.
+    """
+
+    convention: str = "matmul"
+    causal: Causal = "full"
+    recompute: Recompute = "none"
+
+    def problem(self, shape: ModelShape | None = None) -> str:
+        """Why this is no account, or none of such a model, in the user's words; "" if it is one."""
+        for what, value, legal in (
+            ("convention", self.convention, tuple(CONVENTIONS)),
+            ("causal", self.causal, get_args(Causal)),
+            ("recompute", self.recompute, get_args(Recompute)),
+        ):
+            if value not in legal:
+                guess = did_you_mean(value, legal)
+                known = f"did you mean {guess}?" if guess else f"known are {', '.join(legal)}"
+                return f"there is no FLOP {what} {value!r}; {known}"
+        return "" if shape is None else self._misfit(shape)
+
+    def _misfit(self, shape: ModelShape) -> str:
+        convention = CONVENTIONS[self.convention]
+        if convention.one_stack and shape.stacks > 1:
+            others = ", ".join(other.name for other in CONVENTIONS.values() if not other.one_stack)
+            return (
+                f"the formula of {self.convention} knows no encoder beside a decoder, which this model has; "
+                f"these count both: {others}"
+            )
+        if self.causal == "half" and not convention.scores:
+            return f"{self.convention} counts no scores, so causal=half halves nothing"
+        if self.causal == "half" and not shape.causal:
+            return "this model's attention looks both ways, so causal=half halves nothing"
+        return ""
+
+    def costs(self, shape: ModelShape) -> Costs:
+        """What a training step of a shape costs at full size.
+
+        Raises:
+            ValueError: the account does not fit the shape.
+        """
+        return _costs(self, shape)
+
+
+MATMUL = Accounting()
+"""The account that torch's counter and the audit of executed FLOPs agree with."""
+
+
+@lru_cache(maxsize=64)
+def _costs(accounting: Accounting, shape: ModelShape) -> Costs:
+    problem = accounting.problem(shape)
+    if problem:
+        raise ValueError(problem)
+    forward = CONVENTIONS[accounting.convention].parts(shape)
+    return Costs(
+        stacks=tuple(
+            {part: whole(_passes(part, accounting.recompute) * flops) for part, flops in parts.items()}
+            for parts in _masked(forward, accounting.causal)
+        ),
+        head=TRAINING * sum(forward.outside.values()),
+    )
+
+
+def _masked(forward: Parts, causal: Causal) -> tuple[Mapping[str, Exact], ...]:
+    """The stacks with the scores that the mask leaves: the last stack is the one that looks back only."""
+    if causal == "full":
+        return forward.stacks
+    *encoder, decoder = forward.stacks
+    return (*encoder, {**decoder, "attention.scores": Fraction(decoder["attention.scores"], 2)})
+
+
+def _passes(part: str, recompute: Recompute) -> int:
+    """How many times the forward FLOPs of a part are spent in a training step."""
+    again = recompute == "full" or (recompute == "early_stop" and part != LAST_MATMUL)
+    return TRAINING + again
+
+
+def whole(number: Exact) -> Exact:
+    """A whole number as an integer."""
+    return number.numerator if number.denominator == 1 else number
