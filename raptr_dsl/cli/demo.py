@@ -162,9 +162,10 @@ def _verdict(result: Result) -> str:
     raptr, dense = (result.summaries[name].held_out_loss or 0.0 for name in RUNS)
     better, worse = ("RaPTr", "the dense run") if raptr < dense else ("the dense run", "RaPTr")
     return (
-        f"\nHeld-out losses are of the full network; speeds are of each stage's fastest step against the fastest dense "
-        f"one.\nAt equal FLOPs {better} ended {abs(raptr - dense):.4f} {UNIT} below {worse}: one short run each of a "
-        "tiny model, which shows that the schedule is kept and the skipped work is saved, not what the method can do."
+        "\nHeld-out losses are of the full network; speeds are of each stage's fastest step against the fastest dense "
+        f"one of the same time.\nAt equal FLOPs {better} ended {abs(raptr - dense):.4f} {UNIT} below {worse}: one "
+        "short run each of a tiny model, which shows that the schedule is kept and the skipped work is saved, not what the "
+        "method can do."
     )
 
 

@@ -41,12 +41,13 @@ def watching() -> Iterator[Watch]:
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     columns = (
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=12),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}", markup=False),
+        TextColumn("{task.fields[facts]}", markup=False, table_column=Column(no_wrap=True)),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True, markup=False, highlight=False, emoji=False)) as progress:
@@ -84,7 +85,7 @@ class BarReporter(Reporter):
     def __init__(self, plan: "Plan", label: str, progress: "Progress") -> None:
         self._plan, self._progress = plan, progress
         self._task: TaskID = progress.add_task(label, total=plan.steps, facts="")
-        self._facts = {"stage": "", "train": "", "eval": ""}
+        self._facts = {"train": "", "eval": ""}
 
     def begin(self, step: int) -> None:
         self._progress.update(self._task, completed=step)
@@ -94,7 +95,7 @@ class BarReporter(Reporter):
 
     def record(self, record: Mapping[str, Any]) -> None:
         if record["event"] in self._facts:
-            self._facts[record["event"]] = describe(record, self._plan)
+            self._facts[record["event"]] = _brief(record, self._plan)
             self._progress.update(self._task, facts="  ".join(filter(None, self._facts.values())))
 
     def warn(self, diagnostic: Diagnostic) -> None:
@@ -106,12 +107,24 @@ def describe(record: Mapping[str, Any], plan: "Plan") -> str:
     if record["event"] == "stage":
         return f"stage {record['name'] or record['stage'] + 1}"
     if record["event"] == "train":
-        thinned = [name for name in record["active"] if any(name in stage.axes for stage in plan.stages)]
-        sizes = ", ".join(f"{name} {record['active'][name]:g}" for name in thinned)
         return (
-            f"{sizes}{'  ' if sizes else ''}loss {record['subnetwork_training_loss']:.3f} (subnetwork)  "
+            f"{_sizes(record, plan)}loss {record['subnetwork_training_loss']:.3f} (subnetwork)  "
             f"{record['tokens_per_second']:,.0f} tokens/s"
         )
     if record["event"] == "eval":
         return f"held-out loss {record['full_network_held_out_loss']:.4f} (full network)"
     return ""
+
+
+def _brief(record: Mapping[str, Any], plan: "Plan") -> str:
+    """The same beside a bar, where room is short."""
+    if record["event"] == "eval":
+        return f"held-out {record['full_network_held_out_loss']:.3f}"
+    return f"{_sizes(record, plan)}subnetwork {record['subnetwork_training_loss']:.3f}"
+
+
+def _sizes(record: Mapping[str, Any], plan: "Plan") -> str:
+    """The active sizes of the axes that the plan thins: `depth 6, width 256  `."""
+    thinned = [name for name in record["active"] if any(name in stage.axes for stage in plan.stages)]
+    sizes = ", ".join(f"{name} {record['active'][name]:g}" for name in thinned)
+    return f"{sizes}  " if sizes else ""

@@ -22,7 +22,7 @@ class Account:
     def __init__(self, plan: Plan) -> None:
         self._shape = plan.shape
         self._spaces = {name: axis.space(plan.shape) for name, axis in AXES.items()}
-        self._head = head_cost(plan.shape)
+        self._head = int(head_cost(plan.shape))
         self._costs: dict[tuple[tuple[str, int], ...], int] = {}
         self.units = dict.fromkeys(AXES, 0)
         self.flops = 0

@@ -31,7 +31,7 @@ class StageSpeed(Record, frozen=True):
         name: of the stage. blocks: that ran, in the mean.
         flops: of a step, blocks and head, exactly or in expectation.
         seconds: of the fastest step: what the machine can do when nothing disturbs it.
-        realised: speed-up over the fastest dense step. ideal: what the FLOPs allow.
+        dense_seconds: of the fastest dense step of that time. realised: the speed-up. ideal: what the FLOPs allow.
     """
 
     name: str
@@ -39,8 +39,12 @@ class StageSpeed(Record, frozen=True):
     steps: int
     flops: float
     seconds: float
-    realised: float
+    dense_seconds: float
     ideal: float
+
+    @property
+    def realised(self) -> float:
+        return self.dense_seconds / self.seconds
 
     @property
     def efficiency(self) -> float:
@@ -50,22 +54,25 @@ class StageSpeed(Record, frozen=True):
 def stage_speeds(
     plan: Plan, log: Sequence[Mapping[str, Any]], dense: Plan, dense_log: Sequence[Mapping[str, Any]]
 ) -> list[StageSpeed]:
-    """The speed of every stage of a run, against a run that trains the full network in every step."""
-    full_seconds = min(line["fastest_step_seconds"] for line in _training(dense_log))
+    """The speed of every stage of a run, against a run that trains the full network in every step.
+
+    The runs took turns at equal FLOPs: the dense steps of about the same FLOPs are those of about the same time.
+    """
     full_flops = dense.flops().total / dense.steps
-    speeds = []
+    speeds, spent = [], 0
     for index, (stage, cost) in enumerate(zip(plan.stages, plan.flops().stages, strict=True)):
         lines = [line for line in _training(log) if line["stage"] == index]
-        seconds = min(line["fastest_step_seconds"] for line in lines)
-        flops = cost.total / stage.steps
+        until = lines[-1]["flops"]["executed"]
+        meanwhile = [line for line in _training(dense_log) if spent < line["flops"]["executed"] <= until]
+        spent, flops = until, cost.total / stage.steps
         speeds.append(
             StageSpeed(
                 name=stage.name or str(index + 1),
                 blocks=lines[-1]["active"]["depth"],
                 steps=stage.steps,
                 flops=float(flops),
-                seconds=seconds,
-                realised=full_seconds / seconds,
+                seconds=_fastest(lines),
+                dense_seconds=_fastest(meanwhile or _training(dense_log)),
                 ideal=float(Fraction(full_flops) / flops),
             )
         )
@@ -85,7 +92,7 @@ def whole_run(stages: Sequence[StageSpeed]) -> StageSpeed:
         steps=steps,
         flops=mean(stage.flops for stage in stages),
         seconds=mean(stage.seconds for stage in stages),
-        realised=1 / mean(1 / stage.realised for stage in stages),
+        dense_seconds=mean(stage.dense_seconds for stage in stages),
         ideal=1 / mean(1 / stage.ideal for stage in stages),
     )
 
@@ -105,6 +112,10 @@ def switches(log: Sequence[Mapping[str, Any]]) -> list[int]:
         elif line["event"] == "train":
             spent = line["flops"]["executed"]
     return starts
+
+
+def _fastest(lines: Sequence[Mapping[str, Any]]) -> float:
+    return min(line["fastest_step_seconds"] for line in lines)
 
 
 def _training(log: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -163,7 +163,7 @@ class Run:
             tokens=self.step * shape.tokens,
             units=dict(executed.units),
             flops=executed.flops,
-            full_flops=self.step * (full_blocks_cost(shape) + head_cost(shape)),
+            full_flops=int(self.step * (full_blocks_cost(shape) + head_cost(shape))),
         )
 
     def _next(self) -> None:

@@ -66,7 +66,7 @@ def test_a_run_that_goes_on_says_so(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_terminal_gets_a_bar_for_each_run_with_the_latest_facts(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     with progress.watching() as watch:
         first, second = (watch.reporter(toy_plan(), label) for label in ("[one]", "two"))
@@ -77,6 +77,6 @@ def test_a_terminal_gets_a_bar_for_each_run_with_the_latest_facts(monkeypatch: p
         first.warn(Diagnostic("train-log-short", "the [log] has lost lines", severity="warning"))
         second.begin(12)
     shown = terminal.getvalue()
-    for said in ("[one]", "two", "4/12", "12/12", "stage half", "loss 2.500 (subnetwork)", "held-out loss 2.2500"):
+    for said in ("[one]", "two", "4/12", "12/12", "depth 2  subnetwork 2.500", "held-out 2.250"):
         assert said in shown, said
     assert "warning: the [log] has lost lines" in shown

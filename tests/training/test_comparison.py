@@ -57,30 +57,46 @@ def test_a_stop_ends_both(tmp_path: Path) -> None:
     assert train_both(tmp_path, stop)[0] == []
 
 
-def test_speed_is_that_of_the_fastest_step_of_a_stage_against_the_fastest_dense_one() -> None:
+WHOLE = full_blocks_cost(SHAPE) + head_cost(SHAPE)
+HALF = full_blocks_cost(SHAPE) // 2 + head_cost(SHAPE)
+
+
+def test_speed_is_that_of_a_stage_s_fastest_step_against_the_fastest_dense_one_of_that_time() -> None:
     plan, dense = toy_plan((4, 2), (4, 4), names=["half"]), toy_plan((8, 4))
     log = [
-        line("train", 2, stage=0, fastest_step_seconds=0.5, active={"depth": 2.0}),
-        line("train", 4, stage=0, fastest_step_seconds=0.25, active={"depth": 2.0}),
-        line("train", 8, stage=1, fastest_step_seconds=0.5, active={"depth": 4.0}),
+        line("train", 2, 2 * HALF, stage=0, fastest_step_seconds=0.5, active={"depth": 2.0}),
+        line("train", 4, 4 * HALF, stage=0, fastest_step_seconds=0.25, active={"depth": 2.0}),
+        line("train", 8, 4 * HALF + 4 * WHOLE, stage=1, fastest_step_seconds=1.0, active={"depth": 4.0}),
     ]
-    dense_log = [line("train", n, stage=0, fastest_step_seconds=0.25 + n / 8, active={}) for n in (1, 2, 3)]
+    # The machine slowed down: what was fast in the first stage is no measure of the second.
+    seconds = {1: 0.5, 2: 0.375, 3: 2.0, 4: 0.75}
+    dense_log = [
+        line("train", n, n * WHOLE, stage=0, fastest_step_seconds=fastest, active={}) for n, fastest in seconds.items()
+    ]
     half, full = stage_speeds(plan, log, dense, dense_log)
-    assert (half.name, half.blocks, half.seconds, half.realised) == ("half", 2.0, 0.25, 1.5)
-    whole = full_blocks_cost(SHAPE) + head_cost(SHAPE)
-    assert half.ideal == pytest.approx(whole / (full_blocks_cost(SHAPE) // 2 + head_cost(SHAPE)))
-    assert half.efficiency == half.realised / half.ideal
+    assert (half.name, half.blocks, half.seconds, half.dense_seconds) == ("half", 2.0, 0.25, 0.375)
+    assert half.ideal == pytest.approx(WHOLE / HALF)
+    assert half.efficiency == 1.5 / half.ideal
     assert (full.name, full.ideal, full.realised) == ("2", 1.0, 0.75)
     together = whole_run([half, full])
-    assert (together.blocks, together.steps, together.seconds, together.realised) == (3.0, 8, 0.375, 1.0)
+    assert (together.blocks, together.steps, together.seconds, together.realised) == (3.0, 8, 0.625, 0.9)
     assert together.ideal == pytest.approx(dense.flops().total / plan.flops().total)
+
+
+def test_without_a_dense_step_of_that_time_all_of_them_count() -> None:
+    plan, dense = toy_plan((4, 2), (4, 4)), toy_plan((8, 4))
+    log = [
+        line("train", 4, 4 * HALF, stage=0, fastest_step_seconds=0.25, active={"depth": 2.0}),
+        line("train", 8, 4 * HALF + 4 * WHOLE, stage=1, fastest_step_seconds=0.5, active={"depth": 4.0}),
+    ]
+    dense_log = [line("train", 8, 8 * WHOLE, stage=0, fastest_step_seconds=0.5, active={})]
+    assert [stage.realised for stage in stage_speeds(plan, log, dense, dense_log)] == [2.0, 1.0]
 
 
 def test_curves_and_switches_come_from_the_log(tmp_path: Path) -> None:
     train_both(tmp_path, Stop())
     log = read_journal(tmp_path / "thin" / "log.jsonl")
     flops, losses = held_out(log)
-    half = full_blocks_cost(SHAPE) // 2 + head_cost(SHAPE)
-    assert flops[:4] == [2 * half, 4 * half, 6 * half, 8 * half]
+    assert flops[:4] == [2 * HALF, 4 * HALF, 6 * HALF, 8 * HALF]
     assert len(losses) == 6
-    assert switches(log) == [0, 8 * half]
+    assert switches(log) == [0, 8 * HALF]
