@@ -164,8 +164,8 @@ def _verdict(result: Result) -> str:
     return (
         "\nHeld-out losses are of the full network; speeds are of each stage's fastest step against the fastest dense "
         f"one of the same time.\nAt equal FLOPs {better} ended {abs(raptr - dense):.4f} {UNIT} below {worse}: one "
-        "short run each of a tiny model, which shows that the schedule is kept and the skipped work is saved, not what the "
-        "method can do."
+        "short run each of a tiny model, which shows that the schedule is kept and the skipped work is saved, not what "
+        "the method can do."
     )
 
 
