@@ -22,12 +22,20 @@ RULES = {  # of the laws, for the names of tests
 }  # fmt: skip
 
 shapes = st.builds(
-    lambda layers, heads, units: ModelShape(
-        layers=layers, heads=heads, hidden=4 * heads, ffn=units, width_group=1, vocab=11, seq=4
+    lambda layers, heads, units, source_seq: ModelShape(
+        layers=layers,
+        heads=heads,
+        hidden=4 * heads,
+        ffn=units,
+        width_group=1,
+        vocab=11,
+        seq=4,
+        source_seq=source_seq,
     ),
     layers=st.integers(1, 9),
     heads=st.integers(1, 6),
     units=st.integers(1, 12),
+    source_seq=st.sampled_from([0, 0, 4]),  # an encoder beside the decoder: depth has two sites
 )
 
 
