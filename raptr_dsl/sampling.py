@@ -82,11 +82,16 @@ class Sized:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Steps [start, stop) in which every draw has one size, or chooses among the same sizes, equally likely."""
+    """Steps [start, stop) in which every draw has one size, or chooses its own from the same list.
+
+    Attributes:
+        sizes: the different ones. choices: the list, as places in `sizes`; empty where there is nothing to choose.
+    """
 
     start: int
     stop: int
     sizes: tuple[Sized, ...]
+    choices: tuple[int, ...] = ()
 
 
 class Track:
@@ -110,8 +115,9 @@ class Track:
     def _make_segments(self, stage: BoundStage) -> Iterator[Segment]:
         rule = self._rule
         if rule.choices:
-            made = {size: self._sized(_pool(rule, self._space, Fraction(size))) for size in set(rule.choices)}
-            yield Segment(stage.start, stage.stop, tuple(made[size] for size in rule.choices))
+            places = {size: place for place, size in enumerate(dict.fromkeys(rule.choices))}
+            sizes = tuple(self._sized(_pool(rule, self._space, Fraction(size))) for size in places)
+            yield Segment(stage.start, stage.stop, sizes, tuple(places[size] for size in rule.choices))
             return
         stops = [*(border.offset for border in rule.sizes[1:]), stage.steps]
         for border, stop in zip(rule.sizes, stops, strict=True):
@@ -129,8 +135,8 @@ class Track:
         begin = segment.start + index * every
         draws = Draws(self._words, range(begin, begin + every, every), index)
         sized = segment.sizes[0]
-        if len(segment.sizes) > 1:
-            sized = segment.sizes[int(draws.reserved()[0]) * len(segment.sizes) >> 64]
+        if segment.choices:
+            sized = segment.sizes[segment.choices[int(draws.reserved()[0]) * len(segment.choices) >> 64]]
         if self._leader is not None:
             draws.rounds = self._rounds(draws)
         on = sized.select(draws)[0]
@@ -154,9 +160,8 @@ class Track:
         while step < stop:
             index = (step - segment.start) // every
             begin = segment.start + index * every
-            end = min(begin + at_once * every, segment.stop)
-            on = self._draw(segment, Draws(self._words, range(begin, end, every), index))
-            upto = min(end, stop)
+            upto = min(begin + at_once * every, stop)
+            on = self._draw(segment, Draws(self._words, range(begin, upto, every), index))
             if every == 1:
                 rows = on[: upto - begin]
             elif len(on) == 1:
@@ -171,15 +176,14 @@ class Track:
 
         if self._leader is not None:
             draws.rounds = self._rounds(draws)
-        if len(segment.sizes) == 1:
+        if not segment.choices:
             return segment.sizes[0].select(draws)
-        choice = below(len(segment.sizes), draws.reserved())
+        rows = self._words.rows(draws.steps)
+        places = np.array(segment.choices)[below(len(segment.choices), self._words.reserved(rows))]
         on = np.empty(draws.shape, np.bool_)
-        for sized in dict.fromkeys(segment.sizes):
-            chosen = np.isin(choice, [i for i, other in enumerate(segment.sizes) if other is sized]).nonzero()[0]
-            if chosen.size and draws.rows is not None:
-                part = Draws(self._words, draws.steps, draws.index, rows=draws.rows[chosen])
-                on[chosen] = sized.select(part)
+        for place in np.unique(places):
+            drawn = (places == place).nonzero()[0]
+            on[drawn] = segment.sizes[place].select(Draws(self._words, draws.steps, draws.index, rows=rows[drawn]))
         return on
 
     def _segment(self, step: int) -> Segment:

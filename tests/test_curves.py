@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raptr_dsl import enclosures
-from raptr_dsl.curves import CURVES, Cosine, Curve, Exp, Exp2, Linear, Poly, Root, staircase
+from raptr_dsl.curves import CURVES, Cosine, Curve, Exp, Exp2, Linear, Poly, Root
 from raptr_dsl.ir.schedule import Profile
 from raptr_dsl.profiles import profile_weights
+from raptr_dsl.staircases import staircase
 from tests.laws.drawn import curves
 
 DIGITS = Context(prec=90)

@@ -7,10 +7,10 @@ from typing import Literal
 
 from raptr_dsl.axes import Axis, Space
 from raptr_dsl.compiler.origins import Origin
-from raptr_dsl.curves import staircase
 from raptr_dsl.diagnostics import Diagnostics, Severity
 from raptr_dsl.ir.bound import Border
 from raptr_dsl.ir.schedule import Amount, Drawn, Exactly, Probability, Rounding, Size, Varying
+from raptr_dsl.staircases import staircase
 from raptr_dsl.wording import number_text, plural, share_text
 
 FINENESS = 1024

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from raptr_dsl.curves import Cosine, Curve, Exp, Exp2, Linear, Poly, Root, staircase
+from raptr_dsl.curves import Cosine, Curve, Exp, Exp2, Linear, Poly, Root
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, load_plan
 from raptr_dsl.laws import LAWS
+from raptr_dsl.staircases import staircase
 
 pytestmark = pytest.mark.benchmark
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import strategies as st
 
 from raptr_dsl.axes import AXES, Space
-from raptr_dsl.curves import CURVES, Curve, staircase
+from raptr_dsl.curves import CURVES, Curve
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
@@ -13,6 +13,7 @@ from raptr_dsl.ir.schedule import UNIFORM, Profile
 from raptr_dsl.laws import LAWS, Law, Pool
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
+from raptr_dsl.staircases import staircase
 
 EXACT = sorted(name for name, law in LAWS.items() if law.exact)
 RANDOM = sorted(name for name, law in LAWS.items() if not law.exact)
