@@ -27,7 +27,7 @@ def write_failure(what: str, path: Path, error: OSError, notes: tuple[str, ...] 
         "train-disk-full" if full else "train-write",
         f"{what} cannot be written: {(error.strerror or str(error)).lower()}",
         subject=str(path),
-        help="make room" if full else "see to it that the folder can be written",
+        help="make room, then go on with --resume" if full else "see to it that the folder can be written",
         notes=notes,
     )
 
