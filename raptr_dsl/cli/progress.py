@@ -108,7 +108,7 @@ def describe(record: Mapping[str, Any], plan: "Plan") -> str:
         return f"stage {record['name'] or record['stage'] + 1}"
     if record["event"] == "train":
         return (
-            f"{_sizes(record, plan)}loss {record['subnetwork_training_loss']:.3f} (subnetwork)  "
+            f"{_sizes(record, plan)}loss {record['subnetwork_training_loss']:.3f} ({_trained(plan)})  "
             f"{record['tokens_per_second']:,.0f} tokens/s"
         )
     if record["event"] == "eval":
@@ -120,7 +120,12 @@ def _brief(record: Mapping[str, Any], plan: "Plan") -> str:
     """The same beside a bar, where room is short."""
     if record["event"] == "eval":
         return f"held-out {record['full_network_held_out_loss']:.3f}"
-    return f"{_sizes(record, plan)}subnetwork {record['subnetwork_training_loss']:.3f}"
+    return f"{_sizes(record, plan)}{_trained(plan)} {record['subnetwork_training_loss']:.3f}"
+
+
+def _trained(plan: "Plan") -> str:
+    """Whose training loss it is: a subnetwork's is not comparable with the full network's."""
+    return "subnetwork" if any(stage.axes for stage in plan.stages) else "training"
 
 
 def _sizes(record: Mapping[str, Any], plan: "Plan") -> str:

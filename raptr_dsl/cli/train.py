@@ -118,7 +118,7 @@ def _announce(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings") ->
         ),
         (
             "training",
-            f"{settings.backend}, {train.dtype}, AdamW, {train.lr_schedule} learning rate to {train.lr:g}",
+            f"{settings.backend}, {train.dtype}, AdamW, peak lr {train.lr:g}, {train.lr_schedule}",
         ),
         *(("note", note) for note in dataset.notes),
     )

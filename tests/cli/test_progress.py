@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 def test_records_in_words_name_whose_loss_it_is_and_only_thinned_axes() -> None:
     plan = toy_plan()
     assert progress.describe(TRAIN, plan) == "depth 2  loss 2.500 (subnetwork)  1,234 tokens/s"
-    assert progress.describe(TRAIN, toy_plan((4, 4))) == "loss 2.500 (subnetwork)  1,234 tokens/s"
+    assert progress.describe(TRAIN, toy_plan((4, 4))) == "loss 2.500 (training)  1,234 tokens/s"
     assert progress.describe(EVAL, plan) == "held-out loss 2.2500 (full network)"
     assert [progress.describe(record, plan) for record in STAGES] == ["stage half", "stage 2"]
     assert progress.describe({"event": "run", "step": 0}, plan) == ""
