@@ -20,7 +20,7 @@ class ReferenceBackend:
         dtypes=frozenset({"float64"}),
     )
 
-    def shape(self, model: Any) -> NoReturn:
+    def shape(self, model: Any, **run: Any) -> NoReturn:
         """Refuses.
 
         Raises:

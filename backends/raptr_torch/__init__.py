@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
 from raptr_dsl.ir.model import ModelShape
@@ -26,11 +27,19 @@ class TorchBackend:
         dtypes=frozenset({"float32", "bfloat16", "float64"}),
     )
 
-    def shape(self, model: Any) -> ModelShape:
-        """The shape of one of this package's models."""
-        from raptr_torch.shape import shape
+    def shape(
+        self,
+        model: nn.Module,
+        *,
+        seq: int | None = None,
+        source_seq: int | None = None,
+        batch: int | None = None,
+        head_share: Fraction | None = None,
+    ) -> ModelShape:
+        """The shape of a model, this package's or Hugging Face's; see `raptr_torch.shapes.shape`."""
+        from raptr_torch.shapes import shape
 
-        return shape(model)
+        return shape(model, seq=seq, source_seq=source_seq, batch=batch, head_share=head_share)
 
     def attach(self, model: nn.Module, plan: Plan, optimizer: Optimizer | None = None) -> Runner:
         """Makes a model obey a plan; see `raptr_torch.apply.attach`."""

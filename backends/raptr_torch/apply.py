@@ -12,7 +12,7 @@ from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan
 from raptr_torch.model import Transformer
 from raptr_torch.runner import Runner
-from raptr_torch.shape import foreign
+from raptr_torch.shapes import foreign
 from raptr_torch.sites import TransformerSites
 
 

@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Literal
 
 from raptr_dsl.axes import AXES
+from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
 
 if TYPE_CHECKING:
@@ -54,10 +55,14 @@ class Parameter:
 def parameters(shape: ModelShape) -> tuple[Parameter, ...]:
     """Every tensor of the transformer, in order.
 
+    Raises:
+        RaptrError: `network-shape`: a shape that this transformer cannot have.
+
     With g heads a group and e hidden units a group: query and output `[kv_heads, g·head_dim, hidden]`, key and value
     `[kv_heads, head_dim, hidden]`, up, gate and down `[ffn / e, e, hidden]`. All matrices but the head's and the
     embeddings' are applied as `x @ Wᵀ` for inputs and `x @ W` for the two output projections.
     """
+    _require_buildable(shape)
     hidden = shape.hidden
     table = [
         Parameter("embedding.weight", (shape.vocab, hidden), "normal"),
@@ -69,6 +74,21 @@ def parameters(shape: ModelShape) -> tuple[Parameter, ...]:
     if not shape.tied:
         table.append(Parameter("head.weight", (shape.vocab, hidden), "normal"))
     return tuple(table)
+
+
+def _require_buildable(shape: ModelShape) -> None:
+    for word, has, what in (
+        ("source_seq", shape.source_seq, "an encoder beside its decoder"),
+        ("head_transform", shape.head_transform, "a dense layer before its head"),
+    ):
+        if has:
+            raise fail(
+                "network-shape",
+                f"the small transformer has one stack of blocks and a plain head, and this shape has {what}",
+                subject=f"{word}={str(has).lower()}",
+                help=f"leave {word}= out of the model to train the small transformer, or attach the plan to a model "
+                "that has it",
+            )
 
 
 def _block(shape: ModelShape, block: int) -> list[Parameter]:

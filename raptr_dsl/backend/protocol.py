@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -115,8 +116,16 @@ class Backend(Protocol):
     name: str
     capabilities: Capabilities
 
-    def shape(self, model: Any) -> ModelShape:
-        """The shape of one of this framework's models."""
+    def shape(
+        self,
+        model: Any,
+        *,
+        seq: int | None = None,
+        source_seq: int | None = None,
+        batch: int | None = None,
+        head_share: Fraction | None = None,
+    ) -> ModelShape:
+        """The shape of one of this framework's models; the words that say how it is trained, where it does not."""
         ...
 
     def attach(self, model: Any, plan: Plan, optimizer: Any = None) -> Runner:

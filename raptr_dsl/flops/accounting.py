@@ -48,9 +48,9 @@ class Accounting:
         convention: a name of `CONVENTIONS`.
         causal: `half` counts half of the scores of attention that looks back only, as kernels that skip the masked
             half do; `full` counts all pairs.
-        recompute: what activation checkpointing runs again of every block that runs: `full` its whole forward pass,
-            `early_stop` all but its last matmul, whose product backward does not need (torch's default; dropout
-            behind that matmul makes it `full`). Nothing outside the blocks is run again.
+        recompute: what activation checkpointing runs again of every block that runs: `full` its whole forward pass;
+            `early_stop` all but its last matmul, whose product backward does not need: torch's default, where neither
+            a norm nor dropout comes behind that matmul. Nothing outside the blocks is run again.
     """
 
     convention: str = "matmul"

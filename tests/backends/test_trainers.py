@@ -166,3 +166,10 @@ def test_what_a_backend_does_not_declare_is_refused(backend: Backend) -> None:
     plan = drawn_plan(SMALL, [{}], {"depth": "zero"}, scale="learned")
     with refused("backend-unsupported"):
         backend.trainer(plan, FLOAT64)
+
+
+@pytest.mark.parametrize("word", [{"source_seq": 4}, {"head_transform": True}], ids=lambda word: next(iter(word)))
+def test_shapes_that_the_small_transformer_cannot_have_are_refused(backend: Backend, word: dict) -> None:
+    shape = SMALL.model_copy(update=word)
+    with refused("network-shape"):
+        backend.trainer(drawn_plan(shape, [{}]), FLOAT64)
