@@ -49,7 +49,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimizer step reports: the mean loss of the subnetwork that ran, and the gradient norm before clipping."""
+    """What one optimizer step reports: mean loss of the subnetwork that ran, gradient norm before clipping."""
 
     loss: float
     grad_norm: float
