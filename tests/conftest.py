@@ -18,9 +18,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden", action="store_true", help="rewrite golden files instead of comparing with them"
-    )
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files instead of comparing with them")
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,7 @@ class Golden:
             path.write_bytes(actual.encode())
             return
         if not path.exists():
-            pytest.fail(
-                f"no golden file {path}: read the output below, then run with --update-golden\n\n{actual}"
-            )
+            pytest.fail(f"no golden file {path}: read the output below, then run with --update-golden\n\n{actual}")
         expected = path.read_bytes().decode()
         if actual == expected:
             return
@@ -46,9 +42,7 @@ class Golden:
             expected.splitlines(), actual.splitlines(), f"{path.name} (expected)", "actual", lineterm=""
         )
         lines = "\n".join(diff) or "only line ends or the last newline differ"
-        pytest.fail(
-            f"{path} is not what the code prints now; if that is right, run with --update-golden\n{lines}"
-        )
+        pytest.fail(f"{path} is not what the code prints now; if that is right, run with --update-golden\n{lines}")
 
 
 @pytest.fixture

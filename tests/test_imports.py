@@ -51,9 +51,7 @@ def loaded_modules(arguments: list[str], directory: Path, prelude: str = "") -> 
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, (
-        f"raptr {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}"
-    )
+    assert done.returncode == 0, f"raptr {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}"
     return set(json.loads(report.read_text()))
 
 

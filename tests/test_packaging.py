@@ -75,9 +75,7 @@ def test_both_ways_to_the_wheel_give_the_same_files(wheel: Path, wheel_from_sdis
 
 def test_wheel_holds_the_tracked_files_of_the_package_and_nothing_else(wheel: Path) -> None:
     moved = {"backends/": "", "grammars/": "raptr_dsl/grammars/", "schedules/": "raptr_dsl/schedules/"}
-    tracked = run(
-        "git", "ls-files", "--cached", "--others", "--exclude-standard", "raptr_dsl", *moved, cwd=ROOT
-    )
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "raptr_dsl", *moved, cwd=ROOT)
     expected = set()
     for name in tracked.splitlines():
         prefix = next((prefix for prefix in moved if name.startswith(prefix)), "")
@@ -104,16 +102,12 @@ def test_version_is_that_of_the_distribution(installed: Installation) -> None:
 
 
 def test_a_shipped_schedule_checks_and_compiles(installed: Installation) -> None:
-    directory = installed.python(
-        "from raptr_dsl.resources import schedule_directory; print(schedule_directory())"
-    )
+    directory = installed.python("from raptr_dsl.resources import schedule_directory; print(schedule_directory())")
     schedules = sorted(Path(directory).rglob("*.raptr"))
     assert schedules
     installed.script("raptr", "check", *schedules)
     (installed.elsewhere / "own.raptr").write_text("stage depth=6/12 steps=50%\nstage steps=rest\n")
-    installed.script(
-        "raptr-compile", "own.raptr", "--model", "bert-base", "--steps", "1000", "-o", "own.plan.json"
-    )
+    installed.script("raptr-compile", "own.raptr", "--model", "bert-base", "--steps", "1000", "-o", "own.plan.json")
     assert (installed.elsewhere / "own.plan.json").stat().st_size > 0
 
 

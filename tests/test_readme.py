@@ -10,9 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def block(language: str) -> str:
     """The README's only fenced block of that language."""
-    (text,) = re.findall(
-        rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE
-    )
+    (text,) = re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     return text
 
 

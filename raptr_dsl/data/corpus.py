@@ -76,9 +76,7 @@ class Corpus:
         if not left_out:
             return self
         if not kept:
-            raise data_error(
-                "data-empty", "no file of the data is UTF-8 text", help="use the `bytes` tokenizer"
-            )
+            raise data_error("data-empty", "no file of the data is UTF-8 text", help="use the `bytes` tokenizer")
         named = ", ".join(left_out[:3]) + (", …" if len(left_out) > 3 else "")
         note = f"left out, not UTF-8: {len(left_out)} of {len(self.documents)} files ({named})"
         return Corpus(kept, (*self.notes, note))

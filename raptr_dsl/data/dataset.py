@@ -102,9 +102,7 @@ class TokenDataset:
         views = self._views(seq_len)
         return [views[row].astype(np.int64) for row in chosen]
 
-    def mlm(
-        self, tokens: np.ndarray, seed: int, step: int, rate: Fraction | str = RATE, first_row: int = 0
-    ) -> Masked:
+    def mlm(self, tokens: np.ndarray, seed: int, step: int, rate: Fraction | str = RATE, first_row: int = 0) -> Masked:
         """Hides exactly ⌊rate·seq + ½⌋ tokens of each row of [batch, seq], rows first_row … of the step.
 
         Raises:

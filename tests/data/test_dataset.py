@@ -25,9 +25,7 @@ seeds = st.integers(0, (1 << 64) - 1)
 )
 def test_no_window_overlaps_both_texts(positions, tokens, chunk, seed, step, seq_len):
     data = positions(tokens, chunk)
-    held_out = {
-        at for s, e in zip(data.held_out.starts, data.held_out.ends, strict=True) for at in range(s, e)
-    }
+    held_out = {at for s, e in zip(data.held_out.starts, data.held_out.ends, strict=True) for at in range(s, e)}
     batch = data.batch(seed, step, 64, seq_len)
     assert batch.shape == (64, seq_len + 1)
     assert batch.dtype == np.int64
@@ -79,9 +77,7 @@ def test_micro_batches_are_rows_of_the_batch(positions, seed, step, sizes):
     data = positions(3000)
     whole = data.batch(seed, step, sum(sizes), 12)
     firsts = np.cumsum([0, *sizes[:-1]]).tolist()
-    parts = [
-        data.batch(seed, step, size, 12, first_row=first) for size, first in zip(sizes, firsts, strict=True)
-    ]
+    parts = [data.batch(seed, step, size, 12, first_row=first) for size, first in zip(sizes, firsts, strict=True)]
     assert (np.concatenate(parts) == whole).all()
 
 
@@ -113,9 +109,7 @@ def test_evaluation_reaches_every_held_out_chunk(positions):
 
 
 def test_evaluation_gives_as_many_full_batches_as_there_are(positions):
-    data = positions(
-        64 * 64, 64
-    )  # one chunk of 64 tokens: 7 windows of 9 tokens that share one with the next
+    data = positions(64 * 64, 64)  # one chunk of 64 tokens: 7 windows of 9 tokens that share one with the next
     assert len(data.eval_batches(2, 8, 100)) == 3
     assert len(data.eval_batches(7, 8, 100)) == 1
 

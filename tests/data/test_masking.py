@@ -20,9 +20,7 @@ def some_tokens(rows: int, seq_len: int) -> np.ndarray:
 
 
 @pure
-@given(
-    rows=st.integers(1, 6), seq_len=st.integers(1, 70), seed=seeds, step=seeds, twentieths=st.integers(1, 20)
-)
+@given(rows=st.integers(1, 6), seq_len=st.integers(1, 70), seed=seeds, step=seeds, twentieths=st.integers(1, 20))
 def test_exactly_as_many_positions_as_the_rate_says(rows, seq_len, seed, step, twentieths):
     rate, tokens = Fraction(twentieths, 20), some_tokens(rows, seq_len)
     count = (2 * seq_len * twentieths + 20) // 40

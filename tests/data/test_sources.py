@@ -199,9 +199,7 @@ def test_a_file_that_changes_after_it_was_hashed(texts, refused, change):
         list(document.pieces())
 
 
-@given(
-    st.lists(st.sampled_from(["\n", "a", "ä", "速", "😀", " " * 7, "\r\n"]), max_size=60), st.integers(8, 20)
-)
+@given(st.lists(st.sampled_from(["\n", "a", "ä", "速", "😀", " " * 7, "\r\n"]), max_size=60), st.integers(8, 20))
 def test_pieces_put_together_are_the_file_and_never_cut_a_character(parts, size):
     text = "".join(parts)
     corpus_module.PIECE_BYTES, whole = size, corpus_module.PIECE_BYTES

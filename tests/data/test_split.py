@@ -32,9 +32,7 @@ def test_each_group_of_chunks_gives_exactly_one(stream):
     tokens, chunk = stream
     held_out = split(tokens, chunk)[1]
     chunks = tokens // chunk
-    assert (held_out.starts // (chunk * CHUNKS_PER_GROUP)).tolist() == list(
-        range(-(-chunks // CHUNKS_PER_GROUP))
-    )
+    assert (held_out.starts // (chunk * CHUNKS_PER_GROUP)).tolist() == list(range(-(-chunks // CHUNKS_PER_GROUP)))
     assert (held_out.starts % chunk == 0).all()
     whole = held_out.ends - held_out.starts
     assert (whole[:-1] == chunk).all()

@@ -23,11 +23,7 @@ def test_text_survives_the_bytes(text):
 
 
 @settings(max_examples=100)
-@given(
-    st.lists(
-        st.text() | st.sampled_from(["plan training", "<|endoftext|>", " \n\t  x"]), min_size=1, max_size=4
-    )
-)
+@given(st.lists(st.text() | st.sampled_from(["plan training", "<|endoftext|>", " \n\t  x"]), min_size=1, max_size=4))
 def test_text_survives_bpe(texts):
     encoded = BPE.encode([text.encode() for text in texts])
     assert [BPE.decode(tokens) for tokens in encoded] == texts
