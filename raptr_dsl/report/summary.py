@@ -155,8 +155,8 @@ def percent(share: Fraction) -> str:
 
 
 def speed_up(share: Fraction) -> str:
-    """The ceiling on speed-up at a share of the FLOPs, rounded down so as not to promise too much: `1.333x`."""
-    return f"{int(1000 / share) / 1000:.3f}x"
+    """The ceiling on speed-up at a share of the FLOPs, to the nearest thousandth as papers print it: `1.333x`."""
+    return f"{float(round(1 / share, 3)):.3f}x"
 
 
 def facts(plan: Plan, written: str = "") -> dict[str, Any]:

@@ -122,7 +122,14 @@ def test_an_interrupt_exits_130(raptr, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_real_interrupt_leaves_no_traceback(tmp_path: Path) -> None:
-    process = subprocess.Popen([SCRIPT, "check", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    process = subprocess.Popen(
+        [SCRIPT, "check", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        # A shell that runs the tests in the background has them ignore interrupts, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdin
     assert process.stderr
     time.sleep(1.5)  # it is waiting for its standard input by now
