@@ -45,7 +45,7 @@ def test_executed_equals_planned(backend: Backend, data: st.DataObject) -> None:
     assert executed.flops == flops
 
 
-def test_evaluation_is_of_the_full_network_and_is_not_counted(backend: Backend) -> None:
+def test_rule_36_evaluation_is_of_the_full_network_and_is_not_counted(backend: Backend) -> None:
     thinned = backend.trainer(drawn_plan(SMALL, MIXED), FLOAT64)
     full = backend.trainer(drawn_plan(SMALL, [{}]), FLOAT64)
     held_out = [batch(SMALL, 7), batch(SMALL, 8)]
