@@ -14,9 +14,9 @@ from raptr_dsl.laws import Law, Pool
 from raptr_dsl.sampling import pool_at, pools
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Occupancy:
-    """The active units of one site.
+    """The active units of one site; a key of dictionaries by what it is, not by what it says.
 
     Attributes:
         law: how they are chosen.
@@ -31,6 +31,8 @@ class Occupancy:
     @cached_property
     def mean(self) -> Fraction:
         """The expected number of active units."""
+        if self.total == 1:
+            return self.pools[0][0].size
         return sum((times * pool.size for pool, times in self.pools), Fraction(0)) / self.total
 
     def moment(self, power: int) -> Fraction:

@@ -126,6 +126,13 @@ def _passes(part: str, recompute: Recompute) -> int:
     return TRAINING + again
 
 
+def times(one: Exact, other: Exact) -> Exact:
+    """A product, as an integer where it is whole: faster than a `Fraction` and `whole` of it."""
+    denominator = one.denominator * other.denominator
+    quotient, rest = divmod(one.numerator * other.numerator, denominator)
+    return Fraction(quotient * denominator + rest, denominator) if rest else quotient
+
+
 def whole(number: Exact) -> Exact:
     """A whole number as an integer."""
     return number.numerator if number.denominator == 1 else number

@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
-from math import prod
+from math import lcm, prod
 from typing import Literal
 
 from raptr_dsl.axes import AXES, BLOCKS
-from raptr_dsl.flops.accounting import MATMUL, Accounting, whole
+from raptr_dsl.flops.accounting import MATMUL, Accounting, times, whole
 from raptr_dsl.flops.parts import Costs, Exact
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.occupancy import Occupancy, segments
+from raptr_dsl.occupancy import Segment, segments
 
 Case = Literal["mean", "worst"]
 
@@ -106,44 +106,61 @@ def run_report(
     case: Case = "mean",
     exact: bool = False,
     accounting: Accounting = MATMUL,
+    loads: Sequence[Loads] | None = None,
 ) -> FlopReport:
     """The account of a run, by stage.
 
     With `exact`, each stage's mean cost is weighed by its exact duration, before its borders were rounded to whole
     steps (rule 38): the ratios are then those of the file, at any horizon.
 
+    Args:
+        loads: what `stage_loads` says of each stage in that case, where it is known already.
+
     Raises:
         ValueError: the account does not fit the shape.
     """
     reports = []
-    for stage in stages:
-        loads, steps = stage_loads(stage, shape, case), stage.steps
+    for number, stage in enumerate(stages):
+        load, steps = loads[number] if loads else stage_loads(stage, shape, case), stage.steps
         if exact:
-            steps = stage.duration
-            loads = [{powers: load * steps / stage.steps for powers, load in stack.items()} for stack in loads]
-        reports.append(stage_report(shape, loads, steps, accounting))
+            steps = whole(stage.duration)
+            load = [{powers: spent * steps / stage.steps for powers, spent in stack.items()} for stack in load]
+        reports.append(stage_report(shape, load, steps, accounting))
     return total_report(reports)
 
 
 def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Loads:
     """How many times a stage spends the full cost of each kind of part: the expectation, or the most there can be."""
     kinds = set(powers_by_part(frozenset(stage.axes)).values())
-    units = {name: AXES[name].space(shape).units for name in stage.axes}
-    loads = dict.fromkeys(kinds, Fraction(0))
-    for segment in segments(stage, shape):
-        for powers in kinds:
-            active = Fraction(segment.steps)
-            for name, power in powers:
-                active *= _active(segment.axes[name], power, case)
-            loads[powers] += active
+    parts = list(segments(stage, shape))
+    # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
+    sizes = {(name, power): _Sizes(parts, name, power, case) for powers in kinds for name, power in powers}
+    loads: dict[Powers, Exact] = {}
     for powers in kinds:
-        loads[powers] /= prod(units[name] ** power for name, power in powers)
+        active = 0
+        for segment in parts:
+            steps = segment.steps
+            for name, power in powers:
+                steps *= sizes[name, power].numerators[segment.axes[name]]
+            active += steps
+        full = prod(sizes[name, power].denominator * AXES[name].space(shape).units ** power for name, power in powers)
+        loads[powers] = Fraction(active, full)
     return [loads] * shape.stacks
 
 
-def _active(taken: Occupancy, power: int, case: Case) -> Exact:
-    """Active units of a site to a power. Axes are independent, so that expectations of products are products."""
-    return taken.most**power if case == "worst" else taken.moment(power)
+class _Sizes:
+    """The active units of an axis, to a power, in each part of a stage: integers over a common denominator.
+
+    Axes are independent, so that expectations of products are products of expectations.
+    """
+
+    def __init__(self, parts: Sequence[Segment], axis: str, power: int, case: Case) -> None:
+        taken = dict.fromkeys(segment.axes[axis] for segment in parts)
+        sizes = [one.most**power if case == "worst" else one.moment(power) for one in taken]
+        self.denominator = lcm(*(size.denominator for size in sizes))
+        self.numerators = {
+            one: size.numerator * (self.denominator // size.denominator) for one, size in zip(taken, sizes, strict=True)
+        }
 
 
 @lru_cache(maxsize=64)
@@ -164,9 +181,9 @@ def stage_report(shape: ModelShape, loads: Loads, steps: Exact, accounting: Acco
     for stack, load in zip(costs.stacks, loads, strict=True):
         for part, flops in stack.items():
             every = shape.layers * flops
-            planned[part] = planned.get(part, 0) + every * load[shrinking[part]]
-            full[part] = full.get(part, 0) + every * steps
-    return _report(planned, costs.head * steps, full)
+            planned[part] = planned.get(part, 0) + times(every, load[shrinking[part]])
+            full[part] = full.get(part, 0) + times(every, steps)
+    return _report(planned, times(costs.head, steps), full)
 
 
 def total_report(stages: Sequence[FlopReport]) -> FlopReport:
@@ -179,7 +196,7 @@ def total_report(stages: Sequence[FlopReport]) -> FlopReport:
     )
 
 
-def _sum(reports: Iterable[Costs]) -> Costs:
+def _sum(reports: Iterable[Costs]) -> dict[str, Exact]:
     total: dict[str, Exact] = {}
     for parts in reports:
         for part, flops in parts.items():
@@ -187,7 +204,9 @@ def _sum(reports: Iterable[Costs]) -> Costs:
     return total
 
 
-def _report(parts: Costs, head: Exact, full: Costs, stages: tuple[FlopReport, ...] = ()) -> FlopReport:
-    planned, whole_network = ({part: whole(flops) for part, flops in costs.items()} for costs in (parts, full))
-    blocks, full_blocks = whole(sum(planned.values())), whole(sum(whole_network.values()))
-    return FlopReport(blocks, whole(head), full_blocks, planned, whole_network, stages)
+def _report(
+    parts: dict[str, Exact], head: Exact, full: dict[str, Exact], stages: tuple[FlopReport, ...] = ()
+) -> FlopReport:
+    for costs in (parts, full):
+        costs |= {part: whole(flops) for part, flops in costs.items() if isinstance(flops, Fraction)}
+    return FlopReport(whole(sum(parts.values())), whole(head), whole(sum(full.values())), parts, full, stages)

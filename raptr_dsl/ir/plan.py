@@ -14,7 +14,8 @@ from pydantic import Field, model_validator
 
 from raptr_dsl.axes import AXES, Axis
 from raptr_dsl.diagnostics import did_you_mean
-from raptr_dsl.flops import Accounting, Causal, FlopReport, Recompute, run_report
+from raptr_dsl.flops import Accounting, Case, Causal, FlopReport, Recompute, run_report
+from raptr_dsl.flops.report import Loads, stage_loads
 from raptr_dsl.ir import identity, storage
 from raptr_dsl.ir.base import Frozen
 from raptr_dsl.ir.bound import BoundStage
@@ -143,9 +144,13 @@ class Plan(Frozen):
         problem = accounting.problem(self.shape)
         if problem:
             raise ValueError(problem)
+        if case not in ("mean", "worst", "seed"):
+            raise ValueError(f"there is no case {case!r}; known are mean, worst, seed")
         if case == "seed":
             return seed_report(self, accounting)
-        return run_report(self.shape, self.stages, case, accounting=accounting)
+        if case not in self._loads:
+            self._loads[case] = [stage_loads(stage, self.shape, case) for stage in self.stages]
+        return run_report(self.shape, self.stages, case, accounting=accounting, loads=self._loads[case])
 
     @cached_property
     def shapes(self) -> int:
@@ -217,6 +222,11 @@ class Plan(Frozen):
     @cached_property
     def _sampler(self) -> Sampler:
         return Sampler(self.seed, self.shape, self.stages)
+
+    @cached_property
+    def _loads(self) -> dict[Case, list[Loads]]:
+        """What is the same for every convention."""
+        return {}
 
     @cached_property
     def _stops(self) -> list[int]:

@@ -134,6 +134,8 @@ def test_a_plan_refuses_accounts_that_do_not_fit() -> None:
         plan.flops("mattmul")
     with pytest.raises(ValueError, match="looks both ways"):
         plan.flops(causal="half")
+    with pytest.raises(ValueError, match="no case 'best'"):
+        plan.flops(case="best")  # pyright: ignore[reportArgumentType]
 
 
 TEXT = "model gpt2-small\nsteps 400\nstage depth=6/12 steps=50%\nstage steps=rest\n"
