@@ -90,7 +90,7 @@ def _prime_one(optimizer: Optimizer, parameter: nn.Parameter) -> None:
     try:
         optimizer.step()
     finally:
-        parameter.copy_(weights)  # −0 + 0 is +0: even a step of length 0 can change bits
+        parameter.copy_(weights)  # some decay or project whatever the learning rate is
         parameter.grad = gradient
     state = optimizer.state[parameter]
     for word, value in state.items():

@@ -42,6 +42,7 @@ class OptimizerBinding:
         self._lent: list[nn.Parameter] = []
         self._hidden: list[tuple[nn.Parameter, Tensor]] = []
         self._narrowing: Narrowing | None = None
+        self._nesting = 0
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def start(self) -> None:
@@ -55,15 +56,18 @@ class OptimizerBinding:
 
     def release(self) -> None:
         """Leaves the optimizer alone."""
+        self._restore()
         for hook in self._hooks:
             hook.remove()
 
     def expect(self, step: Step | None) -> None:
         """The next update belongs to that step; None: any number of updates of everything."""
+        self._restore()
         self._step, self._updates_left = step, 1 if step else math.inf
 
     def expect_nothing(self) -> None:
         """The step failed: no update belongs to it."""
+        self._restore()
         self._step, self._updates_left = None, 0
 
     def _examine(self) -> list[Facts]:
@@ -96,7 +100,9 @@ class OptimizerBinding:
         return facts
 
     def _before(self, *_: object) -> None:
-        self._after()  # an update that raised has left its traces
+        if self._nesting:  # an optimizer whose step calls the step of its base class is hooked twice
+            self._nesting += 1
+            return
         if not self._updates_left:
             told = "outside a step of the plan" if self._step is None else f"a second time for step {self._step.index}"
             raise fail(
@@ -105,6 +111,7 @@ class OptimizerBinding:
                 help="take one optimizer.step() for each `with runner.step(n):`, after it",
             )
         self._updates_left -= 1
+        self._nesting = 1
         step = self._step
         if step is None or all(mask.full for mask in step.axes.values()):
             return
@@ -126,6 +133,13 @@ class OptimizerBinding:
         self._narrowing = narrowing
 
     def _after(self, *_: object) -> None:
+        self._nesting -= 1
+        if not self._nesting:
+            self._restore()
+
+    def _restore(self) -> None:
+        """Undoes `_before`, also where the update raised and `_after` was never called."""
+        self._nesting = 0
         for parameter in self._lent:
             parameter.grad = None
         for parameter, gradient in self._hidden:

@@ -7,6 +7,7 @@ import gc
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import BACKEND, attach
@@ -270,8 +271,12 @@ def test_a_refused_optimizer_leaves_the_model_unattached() -> None:
 
 
 def test_a_runner_that_is_gone_watches_no_optimizer() -> None:
+    gc.collect()
+    before = len(_global_optimizer_pre_hooks)
     model, _, runner = attached()
     stranger = sgd(model)
-    del runner
+    assert len(_global_optimizer_pre_hooks) == before + 1
+    del runner, _
     gc.collect()
     stranger.step()
+    assert len(_global_optimizer_pre_hooks) == before
