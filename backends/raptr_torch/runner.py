@@ -37,7 +37,6 @@ class Runner:
         self.next_step = 0
         self._sites = sites
         self._bindings: list[OptimizerBinding] = []
-        self._open: Step | None = None
         self._is_open = False
         self._units: Counter[str] = Counter()
         self._flops = 0

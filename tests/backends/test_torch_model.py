@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Batch, TrainSettings
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
@@ -57,6 +58,32 @@ def test_loss_and_gradients_equal_the_reference(data: st.DataObject) -> None:
     for name, parameter in model.named_parameters():
         gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         np.testing.assert_allclose(gradient.numpy(), expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_rule_27_no_unit_on_is_the_identity_for_depth_and_the_bias_alone_elsewhere() -> None:
+    shape = SMALL.model_copy(update={"layers": 1})
+    model = build(shape, 0, torch.float64)
+    load_values(model, random_values(shape))
+    inputs = torch.from_numpy(batch(shape).inputs)
+    start = model.embedding(inputs) + model.position.weight
+    block = model.blocks[0]
+    nothing = {axis: mask(shape, axis, 0) for axis in AXES}
+    expected = {
+        ("depth",): start,
+        ("heads", "width"): start + block.attention.output.bias + block.ffn.down.bias,
+    }
+    for axes, hidden in expected.items():
+        TransformerSites(model).run(Step(0, 0, {axis: nothing[axis] for axis in axes}))
+        torch.testing.assert_close(model(inputs), F.linear(model.norm(hidden), model.embedding.weight))
+
+
+def test_rule_30_a_factor_of_1_multiplies_nothing() -> None:
+    model = build(SMALL, 0)
+    on = {"depth": [1, 0, 1], "heads": [1, 0, 1, 0], "width": [1, 1, 0, 1]}
+    TransformerSites(model).run(Step(0, 0, {axis: mask(SMALL, axis, on[axis]) for axis in AXES}))
+    assert model.running is not None
+    for block in model.running.blocks:
+        assert block is None or (block.factor, block.heads.factor, block.width.factor) == (None, None, None)
 
 
 def test_a_block_that_is_off_is_not_called_and_has_no_gradient() -> None:
