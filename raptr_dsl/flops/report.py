@@ -124,7 +124,8 @@ def run_report(
         load, steps = loads[number] if loads else stage_loads(stage, shape, case), stage.steps
         if exact:
             steps = whole(stage.duration)
-            load = [{powers: spent * steps / stage.steps for powers, spent in stack.items()} for stack in load]
+            weight = Fraction(steps) / stage.steps
+            load = [{powers: spent * weight for powers, spent in stack.items()} for stack in load]
         reports.append(stage_report(shape, load, steps, accounting))
     return total_report(reports)
 
