@@ -67,7 +67,8 @@ def find_shape(name: str) -> ModelShape:
 
 def _read_shape(path: Path) -> ModelShape:
     try:
-        words = tomllib.loads(path.read_bytes().decode("utf-8"))
+        # Decimals stay text until they are exact: as floats, 0.15 of 20 positions would be 2.
+        words = tomllib.loads(path.read_bytes().decode("utf-8"), parse_float=str)
     except OSError as error:
         raise fail("bad-model-file", f"cannot read {path}: {error.strerror}", subject=str(path)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -1,6 +1,10 @@
 """Numbers in the words of messages, reports and options."""
 
+import re
 from fractions import Fraction
+
+_SHARE = re.compile(r"[0-9]{1,40}([./][0-9]{1,40})?")
+"""No exponents: `Fraction` would write out `1e999999999` in full."""
 
 
 def share_text(share: Fraction) -> str:
@@ -28,7 +32,10 @@ def plural(count: int | Fraction, noun: str) -> str:
 
 def parse_share(text: str) -> Fraction | None:
     """`75%`, `3/4` or `0.75`, as options and TOML files write it; None if it is none of these."""
+    number, is_percentage = text.strip().removesuffix("%"), text.strip().endswith("%")
+    if not _SHARE.fullmatch(number):
+        return None
     try:
-        return Fraction(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
-    except (ValueError, ZeroDivisionError):
+        return Fraction(number) / (100 if is_percentage else 1)
+    except ZeroDivisionError:
         return None
