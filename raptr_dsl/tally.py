@@ -11,42 +11,136 @@ from typing import TYPE_CHECKING
 from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.flops.accounting import MATMUL, Accounting
 from raptr_dsl.flops.report import FlopReport, Loads, Powers, powers_by_part, stage_loads, stage_report, total_report
+from raptr_dsl.laws.rotate import Rotate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from raptr_dsl.ir.bound import BoundStage
+    from raptr_dsl.ir.bound import BoundRule, BoundStage
     from raptr_dsl.ir.plan import Plan
 
-CHUNK_ELEMENTS = 2**19
-"""Mask elements drawn at a time: some megabytes of working memory, however long the run."""
+CHUNK_ELEMENTS = 2**21
+"""Mask elements drawn at a time: some megabytes of working memory, however long the run. With pieces of less than a
+megabyte, the allocator gives memory back and asks for it again at every piece, which doubles the time."""
+
+
+EVERY_SEED = "for every seed"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedSteps:
-    """Over all units of an axis: the fewest steps any is trained in, and the longest run of steps any is not."""
+    """Over all units of an axis: the fewest steps any is trained in, and the longest run of steps any is not.
+
+    Attributes:
+        proof: of what this is the truth: `for seed 17`, or `for every seed` where nothing is drawn.
+    """
 
     least: int
     longest_gap: int
+    proof: str
 
 
 def trained_steps(plan: Plan, axis: str) -> TrainedSteps:
     """In how many steps each unit of an axis runs; of a per-block axis, in which block and unit both run (rule 39)."""
+    space = AXES[axis].space(plan.shape)
+    runs = _Runs(space.sites * space.units)
+    for start, stop in _chunks(plan, 0, plan.steps, axis):
+        runs.add(_running(plan, axis, start, stop).reshape(stop - start, -1))
+    return TrainedSteps(int(runs.count.min()), runs.longest_gap, proof_of(plan, axis))
+
+
+def proof_of(plan: Plan, axis: str) -> str:
+    """Of what the masks of an axis are a proof: of this seed, or of every one where they owe nothing to it."""
+    names = (axis, BLOCKS.name) if AXES[axis].per_block else (axis,)
+    rules = [stage.axes[name] for stage in plan.stages for name in names if name in stage.axes]
+    return f"for seed {plan.seed}" if any(_is_drawn(rule) for rule in rules) else EVERY_SEED
+
+
+def _is_drawn(rule: BoundRule) -> bool:
+    return len(set(rule.choices)) > 1 or (rule.law.varies and not isinstance(rule.law, Rotate))
+
+
+class _Runs:
+    """How often units run and how long they rest, chunk by chunk of a run's steps.
+
+    Attributes:
+        count: int64[units], the steps in which each ran. longest_gap: the most steps that any rested in a row.
+    """
+
+    def __init__(self, units: int) -> None:
+        import numpy as np
+
+        self.count = np.zeros(units, np.int64)
+        self.longest_gap = 0
+        self._resting = np.zeros(units, np.int64)
+
+    def add(self, runs: NDArray[np.bool_]) -> None:
+        """Adds the next steps, bool[steps, units]."""
+        import numpy as np
+
+        self.count += _column_sums(runs)
+        off = ~runs
+        first, last = _first_false(off), _first_false(off[::-1])
+        self.longest_gap = max(self.longest_gap, int((self._resting + first).max()))
+        self.longest_gap = _longest_run(off, self.longest_gap)
+        self._resting = np.where(first == len(off), self._resting + len(off), last)
+
+
+def _column_sums(values: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64[n]: how many of each column of bool[m, n] are true; bytes are added while their sums fit into one."""
     import numpy as np
 
-    space = AXES[axis].space(plan.shape)
-    count = np.zeros((space.sites, space.units), dtype=np.int64)
-    last = np.full((space.sites, space.units), -1, dtype=np.int64)
-    longest = 0
-    for start, stop in _chunks(plan, 0, plan.steps, axis):
-        runs = _running(plan, axis, start, stop)
-        count += runs.sum(axis=0)
-        steps = np.arange(start, stop, dtype=np.int64)[:, None, None]
-        since = np.maximum(np.maximum.accumulate(np.where(runs, steps, -1), axis=0), last)
-        longest = max(longest, int((steps - since).max()))
-        last = since[-1]
-    return TrainedSteps(int(count.min()), longest)
+    rows, columns = values.shape
+    whole, in_bytes = rows // 255 * 255, values.view(np.uint8)
+    sums = in_bytes[whole:].sum(axis=0, dtype=np.uint8).astype(np.int64)
+    return sums + in_bytes[:whole].reshape(-1, 255, columns).sum(axis=1, dtype=np.uint8).sum(axis=0, dtype=np.int64)
+
+
+def _group_sums(values: NDArray[np.bool_], groups: int) -> NDArray[np.unsignedinteger]:
+    """[l, m, groups]: how many are true in each of `groups` equal runs of the last axis of bool[l, m, n]."""
+    import numpy as np
+
+    grouped = values.view(np.uint8).reshape(*values.shape[:2], groups, -1)
+    if grouped.shape[3] > 255:
+        grouped = grouped.astype(np.uint32)
+    return np.einsum("lmgu->lmg", grouped)
+
+
+def _first_false(values: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """int64[n]: the row of the first false in each column of bool[m, n], m where there is none."""
+    import numpy as np
+
+    rows = len(values)
+    near = values[:64]  # where most columns have theirs
+    first = np.logical_and.accumulate(near, axis=0).sum(axis=0, dtype=np.int64)
+    if len(near) == rows or (first < len(near)).all():
+        return first
+    first[values.all(axis=0)] = rows
+    late = (first == len(near)).nonzero()[0]
+    first[late] = values[:, late].argmin(axis=0)
+    return first
+
+
+def _longest_run(values: NDArray[np.bool_], known: int) -> int:
+    """The longest run of true down any column of bool[m, n], or `known` if that is longer.
+
+    A row of `longer` says where a run of `length` begins, which is one of two shorter ones that overlap or touch.
+    """
+    rows, longer, length = len(values), values, 1
+    while length < known + 1:
+        step = min(length, known + 1 - length)
+        if length + step > rows:
+            return known
+        longer = longer[:-step] & longer[step:]
+        length += step
+    while longer.any():
+        known = length
+        if length == rows:
+            break
+        longer = longer[:-1] & values[length:]
+        length += 1
+    return known
 
 
 def largest_imbalance(plan: Plan, axis: str, groups: int) -> int:
@@ -57,7 +151,7 @@ def largest_imbalance(plan: Plan, axis: str, groups: int) -> int:
     largest = 0
     for start, stop in _chunks(plan, 0, plan.steps, axis):
         runs = _running(plan, axis, start, stop)
-        active = runs.reshape(*runs.shape[:2], groups, -1).sum(axis=3)
+        active = _group_sums(runs, groups)
         largest = max(largest, int((active.max(axis=2) - active.min(axis=2)).max()))
     return largest
 
@@ -116,7 +210,7 @@ def _active(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.int64]:
     masks = _masks(plan, axis, start, stop)
     if AXES[axis].units_are_blocks:
         return masks.reshape(stop - start, -1).astype(np.int64)
-    return masks.sum(axis=2)
+    return _group_sums(masks, 1)[..., 0].astype(np.int64)
 
 
 def _masks(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, FlopReport, Recompute, run_report
+from raptr_dsl.guarantees import guarantee
 from raptr_dsl.ir.bound import BoundSchedule, BoundStage
 from raptr_dsl.ir.schedule import Requirement
 from raptr_dsl.occupancy import count_shapes, occupancy, segments
@@ -36,6 +37,21 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a metric is.
+
+    Attributes:
+        value: exact, a share if the question is relative.
+        bound: `at least` or `at most` where it is a bound that settles the question; "" where it is the value itself.
+        proof: `for every seed` or `for seed 17`, where masks have a say in it.
+    """
+
+    value: Fraction
+    bound: str = ""
+    proof: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Metric:
     """One thing that the compiler can know before training.
 
@@ -43,13 +59,13 @@ class Metric:
         targets: the words its first argument can be; empty if any axis. `default` is the one it has when left out.
         options: its named arguments with the words they can be, the first the default; empty for a number.
         shares, counts: whether it can be compared with a share (`75%`), with a count (`8`).
-        evaluate: the exact value, a share if the question is relative.
+        evaluate: the answer.
         problem: why it cannot be asked of this model, in the user's words; "" if it can.
     """
 
     name: str
     summary: str
-    evaluate: Callable[[Question], Fraction]
+    evaluate: Callable[[Question], Answer]
     targets: tuple[str, ...] = ()
     default: str | None = None
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -76,15 +92,19 @@ def flop_report(question: Question) -> FlopReport:
     return run_report(bound.shape, bound.stages, "worst" if case == "worst" else "mean", question.relative, accounting)
 
 
-def _flops(question: Question) -> Fraction:
+def _flops(question: Question) -> Answer:
     report = flop_report(question)
     is_total = question.requirement.target == "total"
     part, whole = (report.total, report.full_total) if is_total else (report.blocks, report.full_blocks)
-    return Fraction(part) / whole if question.relative else Fraction(part)
+    is_drawn = question.option("case", "mean") == "seed"
+    return Answer(
+        Fraction(part) / whole if question.relative else Fraction(part),
+        proof=f"for seed {question.plan.seed}" if is_drawn else "",
+    )
 
 
-def _shapes(question: Question) -> Fraction:
-    return Fraction(count_shapes(question.bound.stages, question.bound.shape))
+def _shapes(question: Question) -> Answer:
+    return Answer(Fraction(count_shapes(question.bound.stages, question.bound.shape)))
 
 
 def _size_at(stage: BoundStage, question: Question, offset: int) -> Fraction:
@@ -95,12 +115,12 @@ def _size_at(stage: BoundStage, question: Question, offset: int) -> Fraction:
     return units / space.units if question.relative else units * space.group
 
 
-def _final(question: Question) -> Fraction:
+def _final(question: Question) -> Answer:
     last = question.bound.stages[-1]
-    return _size_at(last, question, last.steps - 1)
+    return Answer(_size_at(last, question, last.steps - 1))
 
 
-def _mean(question: Question) -> Fraction:
+def _mean(question: Question) -> Answer:
     """Weighed by exact durations if relative, by whole steps if not (rule 38)."""
     total = Fraction(0)
     for stage in question.bound.stages:
@@ -113,27 +133,41 @@ def _mean(question: Question) -> Fraction:
         )
         weight = stage.duration if question.relative else Fraction(stage.steps)
         total += mean * weight / stage.steps
-    return total / question.bound.steps
+    return Answer(total / question.bound.steps)
 
 
-def _coverage(question: Question) -> Fraction:
-    from raptr_dsl.tally import trained_steps
+def _coverage(question: Question) -> Answer:
+    """By theorem where one settles the question, else by counting this seed's masks (rule 39)."""
+    from raptr_dsl.tally import EVERY_SEED, trained_steps
 
-    steps = trained_steps(question.plan, str(question.requirement.target)).least
-    return Fraction(steps, question.bound.steps) if question.relative else Fraction(steps)
+    whole = question.bound.steps if question.relative else 1
+    sure = guarantee(question.bound.shape, question.bound.stages, str(question.requirement.target))
+    if sure is not None:
+        least = Fraction(sure.least, whole)
+        if sure.is_exact:
+            return Answer(least, proof=EVERY_SEED)
+        if question.requirement.op == ">=" and least >= question.requirement.value.value:
+            return Answer(least, "at least", EVERY_SEED)
+    counted = trained_steps(question.plan, str(question.requirement.target))
+    return Answer(Fraction(counted.least, whole), proof=counted.proof)
 
 
-def _gap(question: Question) -> Fraction:
-    from raptr_dsl.tally import trained_steps
+def _gap(question: Question) -> Answer:
+    """By theorem where one settles the question, else by counting this seed's masks (rule 39)."""
+    from raptr_dsl.tally import EVERY_SEED, trained_steps
 
-    return Fraction(trained_steps(question.plan, str(question.requirement.target)).longest_gap)
+    sure = guarantee(question.bound.shape, question.bound.stages, str(question.requirement.target))
+    if sure is not None and question.requirement.op == "<=" and sure.longest_gap <= question.requirement.value.value:
+        return Answer(Fraction(sure.longest_gap), "at most", EVERY_SEED)
+    counted = trained_steps(question.plan, str(question.requirement.target))
+    return Answer(Fraction(counted.longest_gap), proof=counted.proof)
 
 
-def _balance(question: Question) -> Fraction:
-    from raptr_dsl.tally import largest_imbalance
+def _balance(question: Question) -> Answer:
+    from raptr_dsl.tally import largest_imbalance, proof_of
 
-    groups = int(question.option("groups", "1"))
-    return Fraction(largest_imbalance(question.plan, str(question.requirement.target), groups))
+    axis, groups = str(question.requirement.target), int(question.option("groups", "1"))
+    return Answer(Fraction(largest_imbalance(question.plan, axis, groups)), proof=proof_of(question.plan, axis))
 
 
 def _unequal_groups(question: Question) -> str:

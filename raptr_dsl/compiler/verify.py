@@ -4,7 +4,7 @@ import operator
 from fractions import Fraction
 
 from raptr_dsl.compiler.evaluate import word_text
-from raptr_dsl.compiler.metrics import METRICS, Question, flop_report
+from raptr_dsl.compiler.metrics import METRICS, Answer, Question, flop_report
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.bound import BoundSchedule
@@ -24,11 +24,11 @@ def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diag
         if problem:
             diagnostics.add("bad-requirement", problem, origins.span(("requirements", number)))
             continue
-        value = METRICS[requirement.metric].evaluate(question)
-        if HOLDS[requirement.op](value, requirement.value.value):
-            proven.append(Proven(text=requirement_text(requirement), value=_value_text(value, question.relative)))
+        answer = METRICS[requirement.metric].evaluate(question)
+        if HOLDS[requirement.op](answer.value, requirement.value.value):
+            proven.append(Proven(text=requirement_text(requirement), value=_answer_text(answer, question.relative)))
             continue
-        _refute(question, value, number, origins, diagnostics)
+        _refute(question, answer, number, origins, diagnostics)
     return tuple(proven)
 
 
@@ -51,14 +51,20 @@ def _value_text(value: Fraction, relative: bool) -> str:
     return exact if exact.endswith("%") else f"{exact} ≈ {float(value):.2%}"
 
 
-def _refute(question: Question, value: Fraction, number: int, origins: Origins, diagnostics: Diagnostics) -> None:
+def _answer_text(answer: Answer, relative: bool) -> str:
+    """`75%`, `488,118, for seed 17`, `at least 489,361, for every seed`."""
+    value = " ".join(filter(None, [answer.bound, _value_text(answer.value, relative)]))
+    return ", ".join(filter(None, [value, answer.proof]))
+
+
+def _refute(question: Question, answer: Answer, number: int, origins: Origins, diagnostics: Diagnostics) -> None:
     requirement = question.requirement
     relation = {"<=": "more than", ">=": "less than", "==": "not"}[requirement.op]
-    found = _value_text(value, question.relative)
+    found = _value_text(answer.value, question.relative)
     wanted = _value_text(requirement.value.value, question.relative)
     diagnostics.add(
         "requirement-refuted",
-        f"{requirement_text(requirement)} does not hold: it is {found}",
+        f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question.relative)}",
         origins.span(("requirements", number)),
         label=f"{found}, {relation} {wanted}",
         notes=_arithmetic(question) if requirement.metric == "flops" else (),

@@ -136,6 +136,7 @@ def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Lo
     parts = list(segments(stage, shape))
     # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
     sizes = {(name, power): _Sizes(parts, name, power, case) for powers in kinds for name, power in powers}
+    units = {name: AXES[name].space(shape).units for name in stage.axes}
     loads: dict[Powers, Exact] = {}
     for powers in kinds:
         active = 0
@@ -144,8 +145,8 @@ def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Lo
             for name, power in powers:
                 steps *= sizes[name, power].numerators[segment.axes[name]]
             active += steps
-        full = prod(sizes[name, power].denominator * AXES[name].space(shape).units ** power for name, power in powers)
-        loads[powers] = Fraction(active, full)
+        full = prod(sizes[kind].denominator * units[kind[0]] ** kind[1] for kind in powers)
+        loads[powers] = Fraction(active, int(full))
     return [loads] * shape.stacks
 
 
