@@ -96,7 +96,8 @@ def evaluator(scale: str, by_gap: bool, marginals: Sequence[Fraction]) -> Evalua
         case "chance":
             # Correctly rounded quotients of integers of any size; below 2^−64 a unit is never on (rule 27).
             inverse = np.array([p.denominator / p.numerator if p * 2**64 >= 1 else 0.0 for p in marginals])
-            return lambda on: np.where(on, inverse, 0.0)
+            factor = np.sqrt(inverse) if chosen.rooted else inverse
+            return lambda on: np.where(on, factor, 0.0)
 
 
 def _as_ones(on: NDArray[np.bool_]) -> NDArray[np.float64]:
