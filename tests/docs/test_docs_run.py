@@ -11,13 +11,14 @@ A fenced block is told apart by its language, and by a comment on the line above
                  lines, `...` within a line for anything
                  <!-- varies -->      numbers and hexadecimal digests stand for any others: losses, seconds
 
-The blocks of a page run in order, in one empty folder.
+The blocks of a page run in order, in one folder that holds the repository's `schedules` and nothing else.
 """
 
 import contextlib
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,7 @@ def blocks(page: Path) -> Iterator[Block]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "schedules", "schedules")
     printed = ""
     for block in blocks(page):
         match block.language:
