@@ -7,7 +7,8 @@ well: a schedule that ends with the full network for a quarter of its steps trai
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
 from typing import NamedTuple
 
 from raptr_dsl.axes import AXES, BLOCKS, Space
@@ -196,10 +197,19 @@ class _Bounds:
 
 
 def _bounds(merged: Sequence[tuple[int, int, tuple[int, ...]]], fates: Sequence[Sequence[_Fate]]) -> _Bounds:
-    """The bounds of one kind of unit, `fates` being those of all that has to run for it, by span."""
+    """The bounds of one kind of unit, `fates` being those of all that has to run for it, by span.
+
+    Where its fate goes on into the next span, as where the change is another unit's, the two count as one: of a deal
+    from its start on more is known than from anywhere within.
+    """
     bounds = _Bounds()
-    for start, stop, places in merged:
-        bounds.add(_together([fate[place] for fate, place in zip(fates, places, strict=True)]), start, stop)
+    timeline = (
+        (_together([fate[place] for fate, place in zip(fates, places, strict=True)]), start, stop)
+        for start, stop, places in merged
+    )
+    for fate, group in groupby(timeline, key=itemgetter(0)):
+        spans = list(group)
+        bounds.add(fate, spans[0][1], spans[-1][2])
     return bounds
 
 

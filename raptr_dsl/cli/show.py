@@ -51,8 +51,8 @@ def command(
     plan, warnings = load_plan_or_compile(file, ctx, overrides)
     show_diagnostics(warnings)
     axes = [axis] if axis else thinned_axes(plan) or ["depth"]
-    if site >= plan.shape.layers:
-        raise click.UsageError(f"--site {site}: the model's blocks are 0 to {plan.shape.layers - 1}", ctx)
+    if site >= plan.shape.blocks:
+        raise click.UsageError(f"--site {site}: the model's blocks are 0 to {plan.shape.blocks - 1}", ctx)
     if svg is not None:
         _write_svg(plan, axes, site, Path(svg), force)
         return

@@ -12,19 +12,23 @@ Cells = Sequence[bool] | None
 
 
 def mask_columns(plan: Plan, axis: str, columns: Sequence[Column], site: int = 0) -> list[Cells]:
-    """For each column, which units of a site run in its step; None where the whole block is skipped."""
+    """For each column, which units of a site run in its step; None where the whole block is skipped.
+
+    A site is a block; of depth, whose sites are the residual stacks, the blocks of that block's stack are shown.
+    """
+    shown = site if AXES[axis].per_block else site // plan.shape.layers
     everything = (True,) * AXES[axis].space(plan.shape).units
     drawn: list[Cells] = []
     for column in columns:
         step = plan.step(column.step)
         mask = step.axes.get(axis)
         depth = step.axes.get("depth") if AXES[axis].per_block else None
-        if depth is not None and not depth.on[0, site]:
+        if depth is not None and not depth.on.ravel()[site]:
             drawn.append(None)
         elif mask is None or mask.full:
             drawn.append(everything)
         else:
-            drawn.append(tuple(mask.on[site if AXES[axis].per_block else 0].tolist()))
+            drawn.append(tuple(mask.on[shown].tolist()))
     return drawn
 
 

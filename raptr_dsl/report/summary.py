@@ -32,8 +32,9 @@ def _title(plan: Plan) -> Text:
         title.append(f"  {' '.join(plan.doc.split())}", "not bold")
     shape = plan.shape
     title.append(
-        f"\n{plural(plan.steps, 'step')} of {shape.batch:,} × {shape.seq:,} tokens, "
-        f"{shape.layers} blocks × {shape.hidden:,}, {plural(shape.heads, 'head')}, "
+        f"\n{plural(plan.steps, 'step')} of {shape.batch:,} × {shape.seq:,} tokens"
+        + (f" (and {shape.source_seq:,} of the encoder)" if shape.source_seq else "")
+        + f", {'2 × ' * (shape.stacks - 1)}{shape.layers} blocks × {shape.hidden:,}, {plural(shape.heads, 'head')}, "
         f"ffn {shape.ffn:,}, vocabulary {shape.vocab:,}",
         "dim not bold",
     )

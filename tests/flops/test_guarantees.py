@@ -145,6 +145,35 @@ def test_rule_39_a_per_block_axis_runs_where_its_block_does() -> None:
     assert (found.least, found.longest_gap) == (150 + 150 + 400, 2 + 1)
 
 
+@settings(max_examples=60)
+@given(cut=st.integers(1, 39), every=st.sampled_from([1, 3]), law=st.sampled_from(["balanced", "rotate"]))
+def test_a_deal_that_is_seen_from_its_middle_on(cut: int, every: int, law: str) -> None:
+    """The second head begins to run in the midst of depth's rounds: nothing is known of where in a round that is."""
+    shape = ModelShape(layers=7, heads=2, hidden=2, ffn=1, vocab=1, seq=1)
+    depth = BoundRule(law=LAWS[law](), sizes=(Border(offset=0, value=Fraction(3)),), every=every)  # pyright: ignore
+    sizes = (Border(offset=0, value=Fraction(1)), Border(offset=cut, value=Fraction(2)))
+    heads = BoundRule(law=LAWS["prefix"](), sizes=sizes)  # pyright: ignore[reportCallIssue]
+    stage = BoundStage(start=0, stop=40, duration=Fraction(40), axes={"depth": depth, "heads": heads})
+    for seed in range(4):
+        plan = Plan(name="cut", seed=seed, shape=shape, steps=40, partial=True, stages=(stage,))
+        holds(plan, "heads")
+
+
+def test_a_deal_goes_on_where_something_else_changes() -> None:
+    """The first head runs throughout, so that it is with depth's whole deal, whatever the others do."""
+    text = "stage depth=6/12 depth.sample=balanced heads=6/12..12/12 heads.sample=prefix steps=60%\nstage steps=rest\n"
+    first = text.replace("6/12..12/12", "12/12").replace(" heads.sample=prefix", "")
+    plan = compile_text(MODEL + text)
+    spans = guarantees._spans(plan.stages, "heads", AXES["heads"].space(plan.shape))
+    assert spans is not None and len(spans) == 8
+    always = [(True,) * len(spans)]
+    blocks = guarantees._spans(plan.stages, "depth", AXES["depth"].space(plan.shape))
+    assert blocks is not None
+    pooled = tuple(span.fates[1] for span in blocks)
+    bounds = guarantees._bounds(list(guarantees._merged([spans, blocks])), [always[0], pooled])
+    assert (bounds.least, bounds.longest_gap) == (of(first).least, of(first).longest_gap) == (640, 4)
+
+
 def test_it_gives_up_where_counting_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = compile_text(MODEL + "stage depth=7/12 sample=balanced steps=60%\nstage steps=rest\n")
     monkeypatch.setattr(guarantees, "MOST_COMPARISONS", 23)

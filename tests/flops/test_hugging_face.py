@@ -27,7 +27,7 @@ from tests.flops.families import (
 
 pytest.importorskip("transformers")
 
-FEW = settings(max_examples=10)
+FEW = settings(max_examples=6)
 MANY = settings(max_examples=60)
 
 EXAMPLE = Sizes(

@@ -17,6 +17,8 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.laws import LAWS
 from raptr_dsl.occupancy import segments
+from raptr_dsl.report.layout import Column
+from raptr_dsl.report.raster import mask_columns
 from tests.flops.drawn import plans, shapes_with_accounts
 
 
@@ -190,3 +192,17 @@ def test_rule_04_depth_has_a_site_in_each_stack() -> None:
     assert (masks[:, 0] != masks[:, 1]).any()
     assert plan.masks("heads").shape == (40, 8, 2)
     assert plan.step(0).axes["depth"].on.shape == (2, 4)
+
+
+def test_pictures_of_both_stacks_show_what_runs_in_them() -> None:
+    plan = compile_text(
+        "model layers=4 heads=2 hidden=4 ffn=4 vocab=5 seq=3 source_seq=2\nsteps 40\nallow partial\n"
+        "stage depth=2/4 heads=1/2 steps=100%\n"
+    )
+    columns = [Column(0, step) for step in range(40)]
+    depth, heads = plan.masks("depth").reshape(40, 2, 4), plan.masks("heads")
+    for site in range(8):
+        assert mask_columns(plan, "depth", columns, site) == [tuple(row) for row in depth[:, site // 4].tolist()]
+        running = depth.reshape(40, 8)[:, site]
+        expected = [tuple(row) if on else None for row, on in zip(heads[:, site].tolist(), running, strict=True)]
+        assert mask_columns(plan, "heads", columns, site) == expected
