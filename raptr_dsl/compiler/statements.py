@@ -119,6 +119,19 @@ class Walk:
                     bind_param(statement, argument, self.has_all_arguments, block.scope)
                 case _ if self.header is not None:
                     self.header.read(statement, block.scope)
+                case ast.Require():
+                    self.warn_of_requirement(statement)
+
+    def warn_of_requirement(self, statement: ast.Require) -> None:
+        """Rule 11: a part's requirements do not count in the whole. What is not proven must not look as if it were."""
+        self.diagnostics.add(
+            "requirement-of-a-part",
+            "this requirement is not proven: its file is run as a part of another",
+            statement.span,
+            related=[self.link.label] if self.link else (),
+            help="require it in the file that runs this one; `raptr check` of this file by itself proves it",
+            severity="warning",
+        )
 
     def repeat(self, statement: ast.Repeat, block: Block) -> None:
         """Reads the body once: every pass of it is the same."""
