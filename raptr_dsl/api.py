@@ -9,6 +9,7 @@ from raptr_dsl.compiler.lower import lower
 from raptr_dsl.compiler.plan import make_plan
 from raptr_dsl.compiler.verify import verify
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, RaptrError
+from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.ir.bound import BoundSchedule
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
@@ -118,6 +119,7 @@ def compile_text(
     return check_text(text, options, name=name, complete=True).result()
 
 
+@garbage_collection_paused()
 def _compile(source: Source, options: Options, diagnostics: Diagnostics, complete: bool) -> Compilation:
     """One pass after the other; each stops where what it needs could not be made."""
 

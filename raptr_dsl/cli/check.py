@@ -9,7 +9,6 @@ import click
 
 from raptr_dsl.cli.common import counted, format_option, is_plan, schedule_options, show_diagnostics
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
-from raptr_dsl.garbage import garbage_collection_paused
 
 if TYPE_CHECKING:
     from raptr_dsl.render import Format
@@ -28,8 +27,7 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
     A plan is checked as well: that it is whole, and as it was written.
     """
     paths = list(dict.fromkeys(_expanded(files, ctx)))
-    with garbage_collection_paused():
-        diagnostics = list(_checked(paths, overrides))
+    diagnostics = list(_checked(paths, overrides))
     show_diagnostics(diagnostics, format)
     apart = "\n" if diagnostics and format == "text" else ""
     number = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"

@@ -9,7 +9,6 @@ from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.compiler.resolve import Loader, resolve
 from raptr_dsl.compiler.statements import Header, Walk
 from raptr_dsl.diagnostics import Diagnostics
-from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.ir.schedule import PARTIAL, Drawn, Exactly, Probability, Schedule, Size, Stage
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.files import load_source
@@ -35,13 +34,6 @@ def lower(
     Returns:
         The schedule, None if there is any error, and the origins of whatever was read.
     """
-    with garbage_collection_paused():
-        return _lower(file, diagnostics, params, loader)
-
-
-def _lower(
-    file: ast.File, diagnostics: Diagnostics, params: Mapping[str, str], loader: Loader
-) -> tuple[Schedule | None, Origins]:
     lossy = diagnostics.has_errors
     origins = Origins()
     unit = resolve(file, lossy, loader, diagnostics)

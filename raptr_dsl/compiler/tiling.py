@@ -69,7 +69,7 @@ def _tiles(durations: list[Fraction]) -> Iterator[Tile]:
     end, start = Fraction(0), 0
     for number, duration in enumerate(durations):
         end += duration
-        stop = int(end + Fraction(1, 2))
+        stop = (2 * end.numerator + end.denominator) // (2 * end.denominator)
         yield Tile(number, start, stop, duration)
         start = stop
 

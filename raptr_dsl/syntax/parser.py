@@ -4,7 +4,6 @@ from dataclasses import replace
 from typing import Any
 
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Edit
-from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.automaton import Automaton, Unexpected
@@ -28,11 +27,10 @@ def parse(source: Source, diagnostics: Diagnostics) -> ast.File:
     if len(source.text) > FILE_BYTES:
         report_too_large(source.name, diagnostics)
         return ast.File(whole, ())
-    with garbage_collection_paused():
-        try:
-            return ast.File(whole, tuple(_Parser(source, diagnostics).statements()))
-        except Limit:
-            return ast.File(whole, ())
+    try:
+        return ast.File(whole, tuple(_Parser(source, diagnostics).statements()))
+    except Limit:
+        return ast.File(whole, ())
 
 
 class _Parser:
