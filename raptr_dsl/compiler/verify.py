@@ -2,6 +2,7 @@
 
 import operator
 from fractions import Fraction
+from math import ceil, floor
 
 from raptr_dsl.compiler.evaluate import word_text
 from raptr_dsl.compiler.metrics import METRICS, Answer, Question, flop_report
@@ -68,9 +69,19 @@ def _refute(question: Question, answer: Answer, number: int, origins: Origins, d
         origins.span(("requirements", number)),
         label=f"{found}, {relation} {wanted}",
         notes=_arithmetic(question) if requirement.metric == "flops" else (),
-        help=f"{found} is what this schedule has: change the stages, or require {requirement.op} {found}",
+        help=_help(question, answer.value),
         subject=origins.at(("requirements", number)).text,
     )
+
+
+def _help(question: Question, value: Fraction) -> str:
+    """An edit that mends it: the nearest requirement that holds, in the language's spelling, where there is one."""
+    op = question.requirement.op
+    if question.relative:
+        return f"change the stages, or require {op} {share_text(value)}"
+    if op == "==" and value.denominator != 1:
+        return "change the stages: no whole number is what this schedule has"
+    return f"change the stages, or require {op} {floor(value) if op == '>=' else ceil(value)}"
 
 
 def _arithmetic(question: Question) -> list[str]:

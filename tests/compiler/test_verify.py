@@ -111,3 +111,20 @@ def test_a_refuted_requirement_shows_both_numbers_and_the_dearest_stage() -> Non
     (found,) = check_text(BERT + EQUAL + "require flops <= 70%\n", complete=True).diagnostics
     assert "75%" in found.message and "70%" in found.message
     assert any("costs most" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("steps", [1000, 1001])
+@pytest.mark.parametrize("metric", ["flops", "flops(total)", "mean(depth)", "coverage(depth)", "gap(depth)", "shapes"])
+@pytest.mark.parametrize(("op", "wrong"), [("<=", "0"), (">=", "1e30"), ("==", "1")])
+def test_the_requirement_that_help_proposes_holds(metric: str, op: str, wrong: str, steps: int) -> None:
+    """Both as counts and as shares; a mean of 1001 steps is no whole number of blocks."""
+    text = BERT.replace("steps 1200", f"steps {steps}") + "stage depth=6/12 steps=1/3\nstage steps=rest\n"
+    shares = [] if metric in ("gap(depth)", "shapes") else ["1%" if op != ">=" else "1000%"]
+    for value in (wrong, *shares):
+        (found,) = check_text(f"{text}require {metric} {op} {value}\n", complete=True).diagnostics
+        assert found.code == "requirement-refuted"
+        proposed = found.help.partition("or require ")[2]
+        if not proposed:
+            assert op == "==" and "no whole number" in found.help
+            continue
+        assert holds(f"{metric} {proposed}", text)
