@@ -47,23 +47,6 @@ class Curve(Frozen, ABC):
     def inverse(self, y: float) -> float:
         """About the u with g(u) = y, for 0 < y < 1: where to look first; nothing is decided by it."""
 
-    def compare(self, u: Fraction, y: Fraction) -> int:
-        """The sign of g(u) − y, exactly."""
-        exact = self.exact(u)
-        if exact is not None:
-            return (exact > y) - (exact < y)
-        if not 0 < y < 1:  # here g lies strictly between
-            return 1 if y <= 0 else -1
-        bits = FIRST_BITS
-        while True:
-            low, high = self.bounds(u, bits)
-            target = y.numerator << bits
-            if low * y.denominator > target:
-                return 1
-            if high * y.denominator < target:
-                return -1
-            bits *= 2
-
     def value(self, u: Fraction) -> Fraction:
         """g(u) where it is rational, else the nearest multiple of 2^−256."""
         exact = self.exact(u)

@@ -106,7 +106,7 @@ class Track:
     ) -> None:
         self._space = Space(words.sites, words.units, 1)
         self._rule, self._axis, self._words = rule, axis, words
-        self._start, self._every = stage.start, min(rule.every or stage.steps, stage.steps)
+        self._every = min(rule.every or stage.steps, stage.steps)
         self.segments = tuple(self._make_segments(stage))
         self._starts = [segment.start for segment in self.segments]
         rotates = isinstance(rule.law, Rotate) and blocks is not None and isinstance(blocks._rule.law, Rotate)

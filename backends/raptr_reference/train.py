@@ -11,10 +11,16 @@ import numpy as np
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
 from raptr_dsl.backend.batches import mean_loss, require_batch
-from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches, require_turn
+from raptr_dsl.backend.checks import (
+    require_dtype,
+    require_finite,
+    require_micro_batches,
+    require_turn,
+    unreadable_checkpoint,
+)
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.backend.support import unsupported
-from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.plan import Plan
 from raptr_reference.account import count
 from raptr_reference.model import loss_and_gradients
@@ -109,12 +115,7 @@ class ReferenceTrainer:
                 for name, value in self.values.items()
             }
         except Exception as error:  # a damaged file can fail in any way
-            raise fail(
-                "trainer-checkpoint",
-                f"the checkpoint cannot be read: {error}",
-                subject=str(folder),
-                help="resume from an older checkpoint",
-            ) from error
+            raise unreadable_checkpoint(folder, error) from error
         self.values, self.moments = values, moments
         self._next_step, self._flops = counts["next_step"], counts["flops"]
         self._units = Counter(counts["units"])

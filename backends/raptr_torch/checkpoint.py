@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from raptr_dsl.diagnostics import fail
+from raptr_dsl.backend.checks import unreadable_checkpoint
 from raptr_torch.runner import Runner
 
 TENSORS = "trainer.pt"
@@ -43,12 +43,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -
         counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
         _require_same(tensors["model"], model)
     except Exception as error:  # a damaged file can fail in any way
-        raise fail(
-            "trainer-checkpoint",
-            f"the checkpoint cannot be read: {error}",
-            subject=str(folder),
-            help="resume from an older checkpoint",
-        ) from error
+        raise unreadable_checkpoint(folder, error) from error
     model.load_state_dict(tensors["model"])
     optimizer.load_state_dict(tensors["optimizer"])
     torch.set_rng_state(tensors["torch"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from raptr_dsl.backend.protocol import Capabilities
 from raptr_dsl.backend.settings import TrainSettings
-from raptr_dsl.diagnostics import fail
+from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
@@ -98,3 +99,13 @@ def require_finite(index: int, loss: float, grad_norm: float = 0.0) -> None:
                 f"the {what} of step {index} is {value}; the weights were not updated",
                 help="lower the learning rate, lengthen the warm-up, or train in a wider dtype",
             )
+
+
+def unreadable_checkpoint(folder: Path, error: Exception) -> RaptrError:
+    """What a trainer raises over a checkpoint that is damaged, in whatever way."""
+    return fail(
+        "trainer-checkpoint",
+        f"the checkpoint cannot be read: {error}",
+        subject=str(folder),
+        help="resume from an older checkpoint",
+    )

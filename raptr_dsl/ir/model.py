@@ -92,11 +92,6 @@ class ModelShape(Frozen):
         return self.batch * self.seq
 
     @property
-    def source_tokens(self) -> int:
-        """Positions of one optimizer step that the encoder of an encoder–decoder reads."""
-        return self.batch * self.source_seq
-
-    @property
     def head_positions(self) -> int:
         """Positions of one optimizer step that the vocabulary head sees: whole ones of every sequence."""
         return self.batch * int(self.seq * self.head_share)
