@@ -5,12 +5,13 @@ from pathlib import Path
 from raptr_dsl import check_file
 
 PART = "stage depth=6/12 steps=50%\nstage steps=rest\nrequire flops <= 10%\n"
-WHOLE = (
-    'model bert-base\nsteps 1k\nuse "./part.raptr" as part\n'
-    "run part steps=50%\nrun part steps=25%\nstage steps=rest\n"
-)
-    'model bert-base\nsteps 1k\nuse "./part.raptr" as part\nrun part steps=50%\nrun part steps=25%\nstage steps=rest\n'
-)
+WHOLE = """model bert-base
+steps 1k
+use "./part.raptr" as part
+run part steps=50%
+run part steps=25%
+stage steps=rest
+"""
 
 
 def test_a_requirement_of_a_file_that_is_run_is_a_warning_at_its_place(tmp_path: Path) -> None:
