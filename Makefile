@@ -47,5 +47,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 	    echo "'$(PYTHON) -m venv' failed: on Debian and Ubuntu install the package python3-venv" >&2; \
 	    exit 1; }; }
 	@echo "installing into $(VENV): a few minutes the first time" >&2
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch,train,dev]"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[torch,jax,train,dev]"
 	@touch $@
