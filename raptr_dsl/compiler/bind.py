@@ -112,15 +112,7 @@ class _Binder:
         if sized is None:
             return None
         bound = BoundRule(
-            law=rule.law,
-            keep=keep,
-            sizes=sized.borders,
-            measure=sized.measure,
-            choices=sized.choices,
-            profile=rule.profile,
-            every=rule.every,
-            scale=rule.scale,
-            idle=rule.idle,
+            **rule.attributes(), keep=keep, sizes=sized.borders, measure=sized.measure, choices=sized.choices
         )
         return bound if self._can_draw(bound, axis, space, path) else None
 

@@ -6,8 +6,7 @@ from pydantic import Field
 
 from raptr_dsl.ir.base import Frozen, Rational
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.schedule import UNIFORM, Idle, Profile, Requirement
-from raptr_dsl.laws import AnyLaw
+from raptr_dsl.ir.schedule import Attributes, Requirement
 
 
 class Border(Frozen):
@@ -17,25 +16,19 @@ class Border(Frozen):
     value: Rational
 
 
-class BoundRule(Frozen):
+class BoundRule(Attributes):
     """What one stage does along one axis, in units.
 
     Attributes:
         sizes: the staircase, from offset 0; one entry where the size is constant. Empty where sizes are drawn.
         measure: what the staircase holds: sizes in units, or keep probabilities.
         choices: the sizes, in units, among which each draw chooses (rule 7).
-        every: steps a draw lasts; None for one draw in the whole stage.
     """
 
-    law: AnyLaw
     keep: tuple[int, ...] = ()
     sizes: tuple[Border, ...] = ()
     measure: Literal["units", "probability"] = "units"
     choices: tuple[int, ...] = ()
-    profile: Profile = UNIFORM
-    every: int | None = 1
-    scale: str = "none"
-    idle: Idle = "zero"
 
 
 class BoundStage(Frozen):

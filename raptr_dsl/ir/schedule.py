@@ -1,7 +1,7 @@
 """The IR of a schedule before it meets a model: one flat list of stages, exact, without spans."""
 
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -73,16 +73,31 @@ class Profile(Frozen):
 UNIFORM = Profile()
 
 
-class AxisRule(Frozen):
-    """What one stage does along one axis. `keep` indexes units; −1 is the last. `every=None` is one draw a stage."""
+class Attributes(Frozen):
+    """What is said of an axis and means the same in every model: bound as it stands.
 
-    size: Size
+    A new attribute is one field here, and its entry in `compiler.attributes`.
+
+    Attributes:
+        every: how many steps a draw lasts; None for one draw in the whole stage.
+    """
+
     law: AnyLaw
-    keep: tuple[int, ...] = ()
     profile: Profile = UNIFORM
     every: int | None = 1
     scale: str = "none"
     idle: Idle = "zero"
+
+    def attributes(self) -> dict[str, Any]:
+        """By name, to be copied into another rule."""
+        return {name: getattr(self, name) for name in Attributes.model_fields}
+
+
+class AxisRule(Attributes):
+    """What one stage does along one axis. `keep` indexes units; −1 is the last."""
+
+    size: Size
+    keep: tuple[int, ...] = ()
 
 
 class Duration(Frozen):

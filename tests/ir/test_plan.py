@@ -158,7 +158,7 @@ def test_a_plan_cannot_be_changed() -> None:
 
 def test_json_leaves_out_defaults_and_keeps_the_names_of_kinds() -> None:
     text = plan(stage(0, 9, depth=rule(profile=Profile(kind="linear"), law="bernoulli"))).model_dump_json()
-    assert '{"law":{"law":"bernoulli"},"sizes":[{"offset":0,"value":"6"}],"profile":{"kind":"linear"}}' in text
+    assert '{"law":{"law":"bernoulli"},"profile":{"kind":"linear"},"sizes":[{"offset":0,"value":"6"}]}' in text
     assert "idle" not in text and "null" not in text and '"format":"raptr-plan-1"' in text
 
 
