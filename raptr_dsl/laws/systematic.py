@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raptr_dsl.laws.base import Draws, Law, Pool, Select
 from raptr_dsl.laws.bernoulli import probabilities, probability_problems
-from raptr_dsl.laws.ranking import ranked_units
+from raptr_dsl.laws.ranking import flat_index, ranked_units
 from raptr_dsl.words import below
 
 if TYPE_CHECKING:
@@ -38,22 +38,25 @@ class Systematic(Law):
     def counts(self, pool: Pool) -> tuple[int, int]:
         return floor(pool.size), ceil(pool.size)
 
+    def spread(self, pool: Pool) -> tuple[Fraction, Fraction]:
+        """One offset serves all sites, and decides of all alike whether their counts are rounded up."""
+        rounded_up = pool.size % 1
+        variance = rounded_up * (1 - rounded_up)
+        return variance, variance
+
     def sampler(self, pool: Pool) -> Select:
         import numpy as np
 
         chances = probabilities(pool)
         denominator = lcm(*(chances[unit].denominator for unit in pool.units))
         parts = [int(p * denominator) for p in chances]
-        order, crossed = ranked_units(pool), _crossed(parts, denominator)
+        order, crossed = ranked_units(pool), _crossed(parts, pool.units, denominator)
 
         def select(draws: Draws) -> NDArray[np.bool_]:
             ranked = order(draws.words())
-            count, sites, n = draws.shape
-            rows = np.arange(count * sites)[:, None]
-            on = np.ones((count * sites, n), np.bool_)  # the kept units are
-            hit = crossed(ranked, draws.reserved())
-            on[rows, ranked.reshape(rows.size, -1)] = hit.reshape(rows.size, -1)
-            return on.reshape(draws.shape)
+            on = np.ones(draws.shape, np.bool_)  # the kept units are
+            on.ravel()[flat_index(ranked, draws.shape)] = crossed(ranked, draws.reserved())
+            return on
 
         return select
 
@@ -61,31 +64,38 @@ class Systematic(Law):
 Crossed = Callable[["NDArray[np.intp]", "NDArray[np.uint64]"], "NDArray[np.bool_]"]
 
 
-def _crossed(parts: list[int], denominator: int) -> Crossed:
-    """(units in rank order intp[D, sites, n′], words uint64[D]) → bool[D, sites, n′]: ⌊P + o⌋ rises at that unit.
+def _crossed(parts: list[int], units: Sequence[int], denominator: int) -> Crossed:
+    """(units in rank order intp[D, sites, n′], words uint64[D]) → bool[D, sites or 1, n′]: ⌊P + o⌋ rises at that unit.
 
     P is the sum of p = parts/denominator up to and with a unit, o the offset, word/2^64. As P is a whole number of
     1/denominator, o may be cut to one as well: all is then integers.
     """
     if denominator <= _EXACT_BELOW:
-        return _crossed_in_words(parts, denominator)
+        return _crossed_in_words(parts, units, denominator)
     return _crossed_by_filter(parts, denominator)
 
 
-def _crossed_in_words(parts: list[int], denominator: int) -> Crossed:
+def _crossed_in_words(parts: list[int], units: Sequence[int], denominator: int) -> Crossed:
     import numpy as np
 
     part = np.array(parts, np.int64)
+    of_pool = part[list(units)]
+    sums = of_pool.cumsum()
+
+    def crossed_alike(_: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        return passed(sums + below(denominator, words)[:, None, None], of_pool)
 
     def crossed(ranked: NDArray[np.intp], words: NDArray[np.uint64]) -> NDArray[np.bool_]:
         step = part[ranked]
-        after = step.cumsum(-1)
-        after += below(denominator, words)[:, None, None]
-        # A step of at most the denominator has passed a multiple of it if what is over is less than the step.
+        return passed(step.cumsum(-1) + below(denominator, words)[:, None, None], step)
+
+    def passed(after: NDArray[np.int64], step: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """A step of at most the denominator has passed a multiple of it if what is over is less than the step."""
         after -= after // denominator * denominator
         return after < step
 
-    return crossed
+    # Where all parts are alike, what is passed at a rank does not depend on the unit that has it.
+    return crossed_alike if len(set(of_pool.tolist())) == 1 else crossed
 
 
 def _crossed_by_filter(parts: list[int], denominator: int) -> Crossed:
