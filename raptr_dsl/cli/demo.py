@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from raptr_dsl.cli.common import Count, Once, output_console
+from raptr_dsl.cli.common import Count, Once, output_console, print_trimmed
 from raptr_dsl.cli.demo_folder import PICTURES, RUNS, Demo, Result, prepare, require_ours, write
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.training import RunSettings
@@ -140,7 +140,7 @@ def _announce(plans: "dict[str, Plan]", dataset: "TokenDataset") -> None:
     plan, dense = plans["raptr"], plans["dense"]
     apart = abs(dense.flops().total / plan.flops().total - 1)
     console = output_console()
-    console.print(summary(plan))
+    print_trimmed(console, summary(plan))
     console.print(f"control  the full network for {dense.steps:,} steps: the same FLOPs to {float(apart):.2%}")
     console.print(f"data     {DATA}: {len(dataset.tokens):,} bytes, {dataset.held_out.tokens:,} of them held out\n")
 

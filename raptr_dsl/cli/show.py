@@ -68,3 +68,4 @@ def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path, force: bool
 
     require_replaceable(path, SVG, "an SVG picture", force=force)
     write_text(path, svg(plan, axes, site))
+    click.echo(f"picture: {path}", err=True)

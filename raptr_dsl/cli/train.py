@@ -10,6 +10,7 @@ from raptr_dsl.cli.common import (
     Once,
     load_plan_or_compile,
     output_console,
+    print_trimmed,
     schedule_options,
     show_diagnostics,
 )
@@ -41,8 +42,11 @@ def command(
     RUN holds everything: plan, settings, log.jsonl, checkpoints, summary. To go on with a run, `raptr train
     --resume --out RUN` is enough: what is not given is what it began with.
     """
+    from raptr_dsl.training.folder import require_usable
+
     overrides = {name: options.pop(name) for name in SCHEDULE_OPTIONS}
     given = {name: value for name, value in options.items() if value is not None}
+    require_usable(Path(out), resume)  # before anything is read, compiled or printed; the lock looks again
     before = _settings_of(Path(out)) if resume else None
     set_threads(given.get("threads", before.threads if before else None))
     _require_beginning(file, Path(out), goes_on=before is not None)
@@ -123,7 +127,7 @@ def _announce(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings") ->
         *(("note", note) for note in dataset.notes),
     )
     console = output_console()
-    console.print(summary(plan))
+    print_trimmed(console, summary(plan))
     for name, text in facts:
         console.print(f"{name:<8}  {text}", soft_wrap=True)
     console.print()

@@ -90,7 +90,7 @@ def open_folder(path: Path, *, resume: bool) -> Iterator[RunFolder]:
     folder, is_new = RunFolder(path), not path.exists()
     with locked(path):
         try:
-            _require_usable(folder, resume)
+            require_usable(path, resume)
             yield folder
         finally:
             if not folder.begun:
@@ -127,7 +127,11 @@ def _is_blank(path: Path) -> bool:
     return {entry.name for entry in path.iterdir()} <= _BEFORE_BEGUN
 
 
-def _require_usable(folder: RunFolder, resume: bool) -> None:
+def require_usable(path: Path, resume: bool) -> None:
+    """Raises RaptrError (`train-out-occupied`, `train-out-foreign`) where no run can begin, or with `resume` go on."""
+    folder = RunFolder(path)
+    if not path.is_dir():
+        return
     if folder.begun:
         if resume:
             return

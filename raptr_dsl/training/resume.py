@@ -12,8 +12,8 @@ def require_same_settings(before: RunSettings, now: RunSettings) -> None:
     for name, old, new in differences(before, now):
         problems.add(
             "train-resume-settings",
-            f"the run began with {name} = {_shown(old)}, and now it is {_shown(new)}",
-            subject=name,
+            f"the run began with {_said(name)} {_shown(old)}, and now it is {_shown(new)}",
+            subject=_said(name),
             help="leave the option out: a resume takes what the run began with; or train into another folder",
         )
     problems.raise_errors()
@@ -61,6 +61,11 @@ def _first_other_rate(settings: TrainSettings, before: int, now: int, done: int)
     if before == now:
         return None
     return next((n for n in range(done) if settings.learning_rate(n, before) != settings.learning_rate(n, now)), None)
+
+
+def _said(name: str) -> str:
+    """A setting as its user knows it: `train.weight_decay` is the weight decay."""
+    return name.removeprefix("train.").replace(".", " ").replace("_", " ")
 
 
 def _shown(value: object) -> str:

@@ -98,7 +98,7 @@ def test_a_plan_that_is_none(raptr, tmp_path, content: str) -> None:
 def test_svg(raptr, tmp_path) -> None:
     (tmp_path / "all.raptr").write_text(EVERYTHING)
     done = raptr("show", "all.raptr", "--svg", "all.svg")
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out, done.err) == (0, "", "picture: all.svg\n")
     root = ET.parse(tmp_path / "all.svg").getroot()
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "Every axis at once, <b>random</b> and drawn" in texts

@@ -119,7 +119,7 @@ def test_bpe_is_remembered_by_a_resume(run, folder: Path) -> None:
     assert run("train", "--resume", "--out", "run")[0] == 0
     code, _, err = run("train", "--resume", "--out", "run", "--tokenizer", "bytes")
     assert code == 1
-    assert "data.tokenizer" in err
+    assert "data tokenizer" in err
 
 
 # --- refusals -----------------------------------------------------------------------------------------------
@@ -203,12 +203,12 @@ def test_a_second_run_into_a_folder_is_refused_and_other_settings_too(run, folde
     assert (code, "train-out-occupied" in err) == (1, True)
     code, _, err = run(*NEW, "--resume", "--lr", "0.5", "--data-seed", "4", "--out", "run")
     assert code == 1
-    assert "train.lr" in err
-    assert "data_seed" in err
+    assert "with lr " in err
+    assert "data seed" in err
     (folder / "text.txt").write_text("other " * 2000)
     code, _, err = run("train", "--resume", "--out", "run")
     assert code == 1
-    assert "data.sha256" in err
+    assert "data sha256" in err
 
 
 def test_another_seed_is_another_past(run, folder: Path) -> None:

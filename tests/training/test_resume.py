@@ -222,9 +222,9 @@ def test_every_other_setting_is_refused_by_name_with_both_values_all_at_once(tmp
     killed_at(tmp_path, 8)
     other = toy_settings(lr=0.2, sha256="0ther").model_copy(update={"data_seed": 5, "backend": "other"})
     diagnostics = refusal(tmp_path, settings=other).diagnostics
-    assert {diagnostic.subject for diagnostic in diagnostics} == {"backend", "train.lr", "data.sha256", "data_seed"}
+    assert {diagnostic.subject for diagnostic in diagnostics} == {"backend", "lr", "data sha256", "data seed"}
     assert {diagnostic.code for diagnostic in diagnostics} == {"train-resume-settings"}
-    (rate,) = [diagnostic for diagnostic in diagnostics if diagnostic.subject == "train.lr"]
+    (rate,) = [diagnostic for diagnostic in diagnostics if diagnostic.subject == "lr"]
     assert "0.1" in rate.message
     assert "0.2" in rate.message
 
