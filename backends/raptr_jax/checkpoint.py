@@ -1,0 +1,72 @@
+"""Everything that the next step depends on, written to a folder and read back to the bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from raptr_dsl.backend.checks import unreadable_checkpoint
+from raptr_jax.scan import Tree
+
+TENSORS = "trainer.npz"
+COUNTS = "counts.json"
+
+
+def save(folder: Path, tree: Tree, counts: dict[str, Any]) -> None:
+    """Writes arrays, counts and random states; whatever fails is raised as it comes."""
+    arrays = {name: np.asarray(leaf) for name, leaf in _named(tree).items()}
+    np.savez(folder / TENSORS, **arrays)  # pyright: ignore[reportArgumentType]
+    states = {"python": random.getstate(), "numpy": _numpy_state()}
+    (folder / COUNTS).write_text(json.dumps({**counts, **states}), encoding="utf-8")
+
+
+def load(folder: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
+    """What `save` wrote, as a tree like that one, and the counts; random states are restored.
+
+    Raises:
+        RaptrError: `trainer-checkpoint`; nothing was changed.
+    """
+    try:
+        with (folder / TENSORS).open("rb") as file, np.load(file) as arrays:
+            saved = dict(arrays)
+        counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
+        here = _named(like)
+        _require_same(saved, here)
+    except Exception as error:  # a damaged file can fail in any way
+        raise unreadable_checkpoint(folder, error) from error
+    version, words, gauss = counts["python"]
+    random.setstate((version, tuple(words), gauss))
+    _set_numpy_state(counts["numpy"])
+    leaves = [jax.device_put(saved[name], leaf.sharding) for name, leaf in here.items()]
+    return jax.tree.unflatten(jax.tree.structure(like), leaves), counts
+
+
+def _named(tree: Tree) -> dict[str, jax.Array]:
+    """The leaves in order, by their paths."""
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _require_same(saved: dict[str, np.ndarray], here: dict[str, jax.Array]) -> None:
+    """Refuses arrays of another model."""
+    if saved.keys() != here.keys():
+        raise ValueError(f"it holds other arrays, such as {min(saved.keys() ^ here.keys())}")
+    for name, leaf in here.items():
+        if (saved[name].shape, saved[name].dtype) != (leaf.shape, leaf.dtype):
+            there = f"{saved[name].dtype}{list(saved[name].shape)}"
+            raise ValueError(f"{name} is {there} there and {leaf.dtype}{list(leaf.shape)} here")
+
+
+def _numpy_state() -> dict[str, Any]:
+    state = np.random.get_state(legacy=False)
+    assert isinstance(state, dict)
+    return {**state, "state": {"key": state["state"]["key"].tolist(), "pos": state["state"]["pos"]}}
+
+
+def _set_numpy_state(state: dict[str, Any]) -> None:
+    key = np.array(state["state"]["key"], dtype=np.uint32)
+    np.random.set_state({**state, "state": {"key": key, "pos": state["state"]["pos"]}})

@@ -1,0 +1,226 @@
+"""The small transformer of `raptr_dsl.backend.network` in flax nnx, its blocks stacked along a leading axis.
+
+Under `jit` the shapes of the masks say what is compiled and their values what runs: blocks by a gather and a scan,
+heads and hidden units by rows of their unit-major weights inside the scan. Where everything runs, nothing is selected
+and nothing multiplied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from numpy.typing import NDArray
+
+from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values, parameters
+from raptr_dsl.ir.model import ModelShape
+from raptr_jax.apply import Masks, Rows
+from raptr_jax.scan import scan_blocks, take
+
+Values = Mapping[str, Any]
+"""Nested by the parts of a parameter's name; below `blocks` the leaves of all blocks are stacked."""
+
+
+class Norm(nnx.Module):
+    """(x − mean) / √(variance + eps) · weight + bias over the last axis; `dtype` is that of what it returns."""
+
+    def __init__(self, values: Values, dtype: Any) -> None:
+        self.weight, self.bias = nnx.Param(values["weight"]), nnx.Param(values["bias"])
+        self.dtype = dtype
+
+    def __call__(self, x: Array) -> Array:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        inverse = jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + NORM_EPS)
+        return (centred * inverse * self.weight[...] + self.bias[...]).astype(self.dtype)
+
+
+class InputProjection(nnx.Module):
+    """Hidden vectors into units, `x @ Wᵀ + b`: weight `[units, size, hidden]`, bias `[units, size]`."""
+
+    def __init__(self, values: Values) -> None:
+        self.weight, self.bias = nnx.Param(values["weight"]), nnx.Param(values["bias"])
+
+    def __call__(self, x: Array, rows: Rows | None) -> Array:
+        """[batch, seq, hidden] → [batch, seq, count, size]."""
+        weight, bias = self.weight[...], self.bias[...]
+        if rows is not None:
+            weight, bias = take(weight, rows.index), take(bias, rows.index)
+        return jnp.einsum("btd,gsd->btgs", x, weight.astype(x.dtype)) + bias.astype(x.dtype)
+
+
+class OutputProjection(nnx.Module):
+    """Units back into hidden vectors, `(factor · x) @ W + b`: weight `[units, size, hidden]`, bias `[hidden]`."""
+
+    def __init__(self, values: Values) -> None:
+        self.weight, self.bias = nnx.Param(values["weight"]), nnx.Param(values["bias"])
+
+    def __call__(self, x: Array, rows: Rows | None) -> Array:
+        """[batch, seq, count, size] → [batch, seq, hidden]."""
+        weight = self.weight[...]
+        if rows is not None:  # in any real run the weight is a smaller tensor than x
+            weight = take(weight, rows.index) * rows.factor[:, None, None]
+        return jnp.einsum("btgs,gsd->btd", x, weight.astype(x.dtype)) + self.bias[...].astype(x.dtype)
+
+
+class Attention(nnx.Module):
+    """Attention whose units are key/value heads with the query heads they serve."""
+
+    def __init__(self, values: Values, shape: ModelShape) -> None:
+        self.head_dim, self.causal = shape.head_dim, shape.causal
+        self.query, self.key = InputProjection(values["query"]), InputProjection(values["key"])
+        self.value, self.output = InputProjection(values["value"]), OutputProjection(values["output"])
+
+    def __call__(self, x: Array, rows: Rows | None) -> Array:
+        """[batch, seq, hidden] → [batch, seq, hidden]."""
+        query, key, value = self.query(x, rows), self.key(x, rows), self.value(x, rows)
+        query = query.reshape(*query.shape[:3], -1, self.head_dim)
+        scores = jnp.einsum("btgqs,bugs->bgqtu", query, key) / np.sqrt(self.head_dim).astype(x.dtype)
+        if x.dtype == jnp.bfloat16:
+            scores = scores.astype(jnp.float32)
+        if self.causal:
+            scores = jnp.where(jnp.tri(scores.shape[-1], dtype=bool), scores, -jnp.inf)
+        weights = jax.nn.softmax(scores, axis=-1).astype(x.dtype)
+        mixed = jnp.einsum("bgqtu,bugs->btgqs", weights, value)
+        return self.output(mixed.reshape(*mixed.shape[:3], -1), rows)
+
+
+class FeedForward(nnx.Module):
+    """GELU between two projections, or SiLU on the gate times a third one."""
+
+    def __init__(self, values: Values) -> None:
+        self.gate = InputProjection(values["gate"]) if "gate" in values else None
+        self.up, self.down = InputProjection(values["up"]), OutputProjection(values["down"])
+
+    def __call__(self, x: Array, rows: Rows | None) -> Array:
+        """[batch, seq, hidden] → [batch, seq, hidden]."""
+        up = self.up(x, rows)
+        if self.gate is None:
+            return self.down(jax.nn.gelu(up, approximate=GELU == "tanh"), rows)
+        return self.down(jax.nn.silu(self.gate(x, rows)) * up, rows)
+
+
+class Block(nnx.Module):
+    """Attention, then feed-forward, each behind its norm."""
+
+    def __init__(self, values: Values, shape: ModelShape, dtype: Any) -> None:
+        self.attention_norm, self.attention = (
+            Norm(values["attention_norm"], dtype),
+            Attention(values["attention"], shape),
+        )
+        self.ffn_norm, self.ffn = Norm(values["ffn_norm"], dtype), FeedForward(values["ffn"])
+
+    def __call__(self, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
+        """y[batch, seq, hidden] → the same, and int32[3] how many blocks, groups of heads and of hidden units ran.
+
+        A part without any unit on is its output bias alone.
+        """
+        ran = 1, _count(heads, self.attention.key), _count(width, self.ffn.up)
+        y += self.attention(self.attention_norm(y), heads) if ran[1] else self.attention.output.bias[...]
+        y += self.ffn(self.ffn_norm(y), width) if ran[2] else self.ffn.down.bias[...]
+        return y, jnp.array(ran, dtype=jnp.int32)
+
+
+class Transformer(nnx.Module):
+    """A decoder (`shape.causal`) or an encoder; see `raptr_dsl.backend.network` for its parameters."""
+
+    def __init__(self, shape: ModelShape, values: Values, dtype: Any = jnp.float32) -> None:
+        """`dtype` is that of the matmuls: bfloat16 leaves weights and the residual stream in float32."""
+        self.shape, self.dtype = shape, dtype
+        self.embedding, self.position = Table(values["embedding"]), Table(values["position"])
+        self.blocks = Block(values["blocks"], shape, dtype)
+        self.norm = Norm(values["norm"], dtype)
+        self.head = None if shape.tied else Table(values["head"])
+
+    def __call__(self, inputs: Array, positions: Array | None = None, masks: Masks | None = None) -> Array:
+        """Logits; see `run`."""
+        return self.run(inputs, positions, masks)[0]
+
+    def run(self, inputs: Array, positions: Array | None, masks: Masks | None) -> tuple[Array, Array]:
+        """Logits, and the units that ran.
+
+        Args:
+            inputs: int[batch, seq] tokens.
+            positions: int[batch, p], where the head predicts; None for everywhere.
+            masks: what runs; None for everything.
+
+        Returns:
+            [batch, p, vocab] (or [batch, seq, vocab]), and int32[3] by axis: blocks, groups of heads, of hidden units.
+        """
+        y = self.embedding.weight[...][inputs] + self.position.weight[...][: inputs.shape[1]]
+        y, ran = self._through(y, masks or Masks())
+        if positions is not None:
+            y = jnp.take_along_axis(y, positions[..., None], axis=1)
+        head = (self.embedding if self.head is None else self.head).weight[...]
+        return jnp.einsum("btd,vd->btv", self.norm(y), head.astype(self.dtype)), ran
+
+    def _through(self, y: Array, masks: Masks) -> tuple[Array, Array]:
+        """Blocks that run, a scan for each span of equal numbers of units: one, but under laws of random counts."""
+        graph, stacked = nnx.split(self.blocks)
+
+        def block(parameters: nnx.State, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
+            return nnx.merge(graph, parameters)(y, heads, width)
+
+        if masks.index is not None:
+            stacked = take(stacked, masks.index)
+        ran = jnp.zeros(3, dtype=jnp.int32)
+        for part, span in masks.spans_of(stacked):
+            y, counts = scan_blocks(block, part, y, span, has_aux=True)
+            ran += counts.sum(axis=0, dtype=jnp.int32)
+        return y, ran
+
+
+class Table(nnx.Module):
+    """Vectors by their number: weight `[count, hidden]`."""
+
+    def __init__(self, values: Values) -> None:
+        self.weight = nnx.Param(values["weight"])
+
+
+def build(shape: ModelShape, seed: int, dtype: Any = jnp.float32) -> Transformer:
+    """The transformer with the initial weights that every backend has for that seed; see `Transformer` for `dtype`."""
+    stored = np.float64 if dtype == jnp.float64 else np.float32
+    values = {name: value.astype(stored) for name, value in initial_values(shape, seed).items()}
+    return Transformer(shape, nest(shape, values), dtype)
+
+
+def nest(shape: ModelShape, values: Mapping[str, NDArray]) -> dict[str, Any]:
+    """Values by the names of the core's table → the model's tree, blocks stacked. `flat` is its inverse."""
+    tree: dict[str, Any] = {}
+    per_block: list[dict[str, Any]] = [{} for _ in range(shape.layers)]
+    for entry in parameters(shape):
+        if entry.block is None:
+            _set(tree, entry.name.split("."), values[entry.name])
+        else:
+            _set(per_block[entry.block], entry.name.split(".")[2:], values[entry.name])
+    return {**tree, "blocks": jax.tree.map(lambda *leaves: np.stack(leaves), *per_block)}
+
+
+def flat(shape: ModelShape, tree: Values) -> dict[str, NDArray]:
+    """The model's tree → copies of its values by the names of the core's table. `nest` is its inverse."""
+    values = {}
+    for entry in parameters(shape):
+        words = entry.name.split(".")
+        leaf = _get(tree, words if entry.block is None else ["blocks", *words[2:]])
+        values[entry.name] = np.array(leaf if entry.block is None else leaf[entry.block])
+    return values
+
+
+def _count(rows: Rows | None, projection: InputProjection) -> int:
+    return projection.weight.shape[0] if rows is None else rows.index.shape[0]
+
+
+def _set(tree: dict[str, Any], words: list[str], value: Any) -> None:
+    for word in words[:-1]:
+        tree = tree.setdefault(word, {})
+    tree[words[-1]] = value
+
+
+def _get(tree: Any, words: list[str]) -> Any:
+    for word in words:
+        tree = tree[word]
+    return tree

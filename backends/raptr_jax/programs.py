@@ -1,0 +1,90 @@
+"""Compiled programs of one function, one for each set of shapes of its arguments; compiled when needed or ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from raptr_jax.meter import matmul_flops
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that runs on arguments of its shapes and dtypes only: others are an error, and compile nothing.
+
+    Attributes:
+        flops: of the matmuls of one execution, counted in the traced program.
+    """
+
+    run: Callable[..., Any]
+    flops: int
+
+
+class Programs:
+    """The programs of `function(*state, *arguments)`.
+
+    Args:
+        state: arguments whose shapes never change, or their shapes. The first `donated` of them may be overwritten.
+        context: entered in every thread that compiles.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        state: tuple[Any, ...],
+        context: Callable[[], AbstractContextManager[Any]],
+        donated: int = 0,
+    ) -> None:
+        self._jitted = jax.jit(function, donate_argnums=tuple(range(donated)))
+        self._state = jax.tree.map(_shape, state)
+        self._context = context
+        self._ahead = ThreadPoolExecutor(1, thread_name_prefix="raptr-compile")
+        self._programs: dict[Hashable, Future[Program]] = {}
+
+    def __len__(self) -> int:
+        """How many programs have been asked for."""
+        return len(self._programs)
+
+    def get(self, *arguments: Any) -> Program:
+        """The program for such arguments; it is waited for where it is being compiled, else compiled here and now."""
+        key = _key(arguments)
+        program = self._programs.get(key)
+        if program is None or program.cancel():
+            program = self._programs[key] = Future()
+            try:
+                program.set_result(self._compile(arguments))
+            except BaseException:
+                del self._programs[key]
+                raise
+        return program.result()
+
+    def prepare(self, *arguments: Any) -> None:
+        """Compiles the program for such arguments in another thread, unless it is there; `get` raises what fails."""
+        key = _key(arguments)
+        if key not in self._programs:
+            self._programs[key] = self._ahead.submit(self._compile, jax.tree.map(_shape, arguments))
+
+    def wait(self) -> None:
+        """Returns when everything that was prepared is there."""
+        for program in list(self._programs.values()):
+            program.exception()
+
+    def _compile(self, arguments: tuple[Any, ...]) -> Program:
+        with self._context():
+            traced = self._jitted.trace(*self._state, *jax.tree.map(_shape, arguments))
+            return Program(traced.lower().compile(), matmul_flops(traced.jaxpr))
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+
+
+def _key(arguments: tuple[Any, ...]) -> Hashable:
+    leaves, structure = jax.tree.flatten(arguments)
+    return structure, tuple((np.shape(leaf), np.dtype(leaf.dtype)) for leaf in leaves)
