@@ -30,7 +30,7 @@ class Rows(NamedTuple):
         index: int32, ascending rows of the unit-major weights. factor: of the units' outputs.
     """
 
-    index: Array | NDArray[np.int32]
+    index: Array | NDArray[np.int32]  # pyright: ignore[reportIncompatibleMethodOverride]
     factor: Array | NDArray[np.floating]
 
 
