@@ -90,5 +90,11 @@ AXES: dict[str, Axis] = {
     )
 }
 
+
+def trained(axis: str) -> str:
+    """The name of the draw of those units of an axis that are trained (rule 33); its words are those of that name."""
+    return f"{axis}.train"
+
+
 BLOCKS = next(axis for axis in AXES.values() if axis.units_are_blocks)
 """The axis whose units are the blocks themselves."""

@@ -12,6 +12,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from raptr_dsl.axes import AXES, BLOCKS, Space
+from raptr_dsl.flops.backward import is_partial
 from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.laws import Pool
@@ -85,8 +86,10 @@ class _Span(NamedTuple):
 def guarantee(shape: ModelShape, stages: Sequence[BoundStage], axis: str) -> Guarantee | None:
     """The guarantee of a run along an axis; of a per-block axis, of steps in which block and unit both run (rule 39).
 
-    None where there is too much to compare.
+    None where there is too much to compare, and where what is trained is drawn beside what runs.
     """
+    if any(is_partial(stage) for stage in stages):
+        return None
     tracks = [_spans(stages, name, AXES[name].space(shape)) for name in _axes(axis)]
     if None in tracks:
         return None

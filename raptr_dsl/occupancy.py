@@ -7,8 +7,8 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import product
 
-from raptr_dsl.axes import AXES, Space
-from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.axes import AXES, Space, trained
+from raptr_dsl.ir.bound import BoundDraw, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.laws import Law, Pool
 from raptr_dsl.sampling import pool_at, pools
@@ -47,6 +47,41 @@ class Occupancy:
             raise ValueError(f"the expectation of a count to the power {power} is not known under {self.law.law}")
         return sum((times * pool.size**power for pool, times in self.pools), Fraction(0)) / self.total
 
+    def covariance(self, power: int, other: int, same_site: bool) -> Fraction:
+        """Of the numbers of active units at one site or at two, in one draw, each to a power.
+
+        Raises:
+            ValueError: as `moment`.
+        """
+        if self.law.exact:  # the size decides, and it is drawn for all sites alike
+            return self.moment(power + other) - self.moment(power) * self.moment(other)
+        if self.moment(power) != self.moment(other):
+            raise ValueError("under random laws the powers are 1")
+        within = sum(
+            (times * spread[not same_site] for (_, times), spread in zip(self.pools, self._spreads, strict=True))
+        )
+        if self.total == 1:
+            return Fraction(within)
+        squares = sum((times * pool.size**2 for pool, times in self.pools), Fraction(0))
+        return (squares + within) / self.total - self.mean**2
+
+    @cached_property
+    def _spreads(self) -> tuple[tuple[Fraction, Fraction], ...]:
+        """What `Law.spread` says of each pool."""
+        return tuple(self.law.spread(pool) for pool, _ in self.pools)
+
+    @cached_property
+    def marginals(self) -> tuple[Fraction, ...]:
+        """The probability that each unit is on."""
+        if self.total == 1:
+            return self.law.marginals(self.pools[0][0])
+        each = zip(*(self.law.marginals(pool) for pool, _ in self.pools), strict=True)
+        times = [times for _, times in self.pools]
+        return tuple(
+            sum((chance * number for chance, number in zip(unit, times, strict=True)), Fraction(0)) / self.total
+            for unit in each
+        )
+
     @cached_property
     def possible(self) -> tuple[int, ...]:
         """Every number of units that can be on, ascending."""
@@ -72,11 +107,16 @@ class Segment:
 
 
 def segments(stage: BoundStage, shape: ModelShape) -> Iterator[Segment]:
-    """The constant parts of a stage, in order; they tile it."""
+    """The constant parts of a stage, in order; they tile it.
+
+    What is drawn to be trained along an axis stands in them under the name that `trained` gives it.
+    """
     changes: dict[int, dict[str, Occupancy]] = {0: {}}
     for name, rule in stage.axes.items():
-        for offset, taken in _staircase(rule, AXES[name].space(shape)):
-            changes.setdefault(offset, {})[name] = taken
+        space = AXES[name].space(shape)
+        for key, draw in ((name, rule), (trained(name), rule.train)):
+            for offset, taken in _staircase(draw, space) if draw else ():
+                changes.setdefault(offset, {})[key] = taken
     offsets = sorted(offset for offset in changes if offset < stage.steps)
     axes: dict[str, Occupancy] = {}
     for offset, following in zip(offsets, [*offsets[1:], stage.steps], strict=True):
@@ -84,7 +124,7 @@ def segments(stage: BoundStage, shape: ModelShape) -> Iterator[Segment]:
         yield Segment(stage.start + offset, stage.start + following, axes)
 
 
-def _staircase(rule: BoundRule, space: Space) -> Iterator[tuple[int, Occupancy]]:
+def _staircase(rule: BoundDraw, space: Space) -> Iterator[tuple[int, Occupancy]]:
     if rule.choices:
         yield 0, _drawn(rule, space)
         return
@@ -92,19 +132,19 @@ def _staircase(rule: BoundRule, space: Space) -> Iterator[tuple[int, Occupancy]]
         yield border.offset, Occupancy(rule.law, ((pool, 1),))
 
 
-def _drawn(rule: BoundRule, space: Space) -> Occupancy:
+def _drawn(rule: BoundDraw, space: Space) -> Occupancy:
     times = Counter(rule.choices)
     return Occupancy(rule.law, tuple(zip(pools(rule, space), times.values(), strict=True)), len(rule.choices))
 
 
-def occupancy(rule: BoundRule, space: Space, offset: int) -> Occupancy:
+def occupancy(rule: BoundDraw, space: Space, offset: int) -> Occupancy:
     """What a rule lets run at one site, `offset` steps into its stage."""
     if rule.choices:
         return _drawn(rule, space)
     return Occupancy(rule.law, ((pool_at(rule, space, offset), 1),))
 
 
-def runs_in_full(rule: BoundRule, space: Space, offset: int | None = None) -> bool:
+def runs_in_full(rule: BoundDraw, space: Space, offset: int | None = None) -> bool:
     """Whether every unit is certain to run, at one offset into the stage or at all of them."""
     offsets = [border.offset for border in rule.sizes] or [0]
     return all(

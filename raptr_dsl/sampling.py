@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from raptr_dsl.axes import AXES, BLOCKS, Axis, Space
-from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.axes import AXES, BLOCKS, Axis, Space, trained
+from raptr_dsl.ir.bound import BoundDraw, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.step import AxisMask, Step
 from raptr_dsl.laws import Draws, Law, Pool
@@ -18,7 +18,7 @@ from raptr_dsl.laws.base import Select
 from raptr_dsl.laws.ranking import always
 from raptr_dsl.laws.rotate import Rotate
 from raptr_dsl.profiles import weights_of
-from raptr_dsl.scales import Evaluate, evaluator
+from raptr_dsl.scales import SCALES, Evaluate, evaluator
 from raptr_dsl.words import Words, below
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ CHUNK_MASKS = 2**22
 """Mask entries written at once where a draw lasts many steps."""
 
 
-def pool_at(rule: BoundRule, space: Space, offset: int) -> Pool:
+def pool_at(rule: BoundDraw, space: Space, offset: int) -> Pool:
     """The pool of a rule without drawn sizes, `offset` steps into its stage."""
     place = bisect_right(rule.sizes, offset, key=lambda border: border.offset) - 1
     return _pool(rule, space, rule.sizes[place].value)
 
 
-def pools(rule: BoundRule, space: Space) -> Iterator[Pool]:
+def pools(rule: BoundDraw, space: Space) -> Iterator[Pool]:
     """Every pool that a rule draws from, in order; those of drawn sizes once each."""
     if rule.choices:
         yield from (_pool(rule, space, Fraction(size)) for size in dict.fromkeys(rule.choices))
@@ -46,7 +46,7 @@ def pools(rule: BoundRule, space: Space) -> Iterator[Pool]:
         yield from (_pool(rule, space, border.value) for border in rule.sizes)
 
 
-def _pool(rule: BoundRule, space: Space, value: Fraction) -> Pool:
+def _pool(rule: BoundDraw, space: Space, value: Fraction) -> Pool:
     """A keep probability is turned into the size it means: rule 26 turns it back."""
     weights = weights_of(rule.profile, space.units, rule.keep)
     if rule.measure == "units":
@@ -98,14 +98,22 @@ class Track:
     """All that one rule draws along one axis in one stage; a pure function of the words.
 
     Args:
+        rule: what is drawn; the units that run, or those that train.
+        scale: by what those that run are multiplied.
         blocks: what depth draws in the same stage, for a per-block axis whose turn may follow it (rule 24).
     """
 
     def __init__(
-        self, stage: BoundStage, rule: BoundRule, axis: Axis, words: Words, blocks: Track | None = None
+        self,
+        stage: BoundStage,
+        rule: BoundDraw,
+        axis: Axis,
+        words: Words,
+        scale: str = "none",
+        blocks: Track | None = None,
     ) -> None:
         self._space = Space(words.sites, words.units, 1)
-        self._rule, self._axis, self._words = rule, axis, words
+        self._rule, self._axis, self._words, self._scale = rule, axis, words, scale
         self._every = min(rule.every or stage.steps, stage.steps)
         self.segments = tuple(self._make_segments(stage))
         self._starts = [segment.start for segment in self.segments]
@@ -125,7 +133,7 @@ class Track:
             yield Segment(stage.start + border.offset, stage.start + stop, (sized,))
 
     def _sized(self, pool: Pool) -> Sized:
-        return Sized(self._rule.law, pool, self._rule.scale, self._axis.units_are_blocks)
+        return Sized(self._rule.law, pool, self._scale, self._axis.units_are_blocks)
 
     def at(self, step: int) -> tuple[NDArray[np.bool_], NDArray[np.float64], bool]:
         """Of one step: bool[sites, n] what is on, float64[sites, n] the factors, and whether it is all, unscaled."""
@@ -211,51 +219,98 @@ class Track:
         return (step - segment.start) // self._every // length
 
 
+@dataclass(frozen=True, slots=True)
+class _Tracks:
+    """What runs along one axis in one stage, and what of it trains: all where `trains` and `born` are None."""
+
+    runs: Track
+    trains: Track | None
+    born: int | None
+    learned: bool
+
+    def at(self, step: int) -> AxisMask:
+        on, factors, full = self.runs.at(step)
+        if self.trains is None and self.born is None:
+            return AxisMask(on, factors, full, None, self.learned and not full)
+        trained = on | True if self.trains is None else self.trains.at(step)[0]
+        if self.born is not None:
+            trained[:, self.born :] = False
+        return AxisMask(on, factors, full, trained, self.learned and not full)
+
+    def fill_trained(self, start: int, stop: int, out: NDArray[np.bool_]) -> None:
+        """Writes which units train in steps [start, stop) if they run, to `out`, bool[stop − start, sites, n]."""
+        if self.trains is None:
+            out[...] = True
+        else:
+            self.trains.fill(start, stop, out)
+        if self.born is not None:
+            out[..., self.born :] = False
+
+
 class Sampler:
     """Every draw of one plan. It keeps what it prepared, and nothing that depends on the order of the questions."""
 
     def __init__(self, seed: int, shape: ModelShape, stages: Sequence[BoundStage]) -> None:
         self._seed, self._shape, self._stages = seed, shape, stages
         self._starts = [stage.start for stage in stages]
-        self._tracks: dict[int, dict[str, Track]] = {}
+        self._tracks: dict[int, dict[str, _Tracks]] = {}
         self._words: dict[str, Words] = {}
 
     def step(self, index: int) -> Step:
         """One step, with the axes that its stage thins."""
         place = bisect_right(self._starts, index) - 1
-        tracks = self._tracks_of(place).items()
-        return Step(index, place, {name: AxisMask(*track.at(index)) for name, track in tracks})
+        axes = {name: tracks.at(index) for name, tracks in self._tracks_of(place).items()}
+        return Step(index, place, axes, frozenset(self._stages[place].freeze))
 
     def fill(self, axis: str, start: int, stop: int, out: NDArray[np.bool_]) -> None:
         """Writes the masks of an axis in steps [start, stop) to `out`, bool[stop − start, sites, n]."""
+        self._fill(axis, start, stop, out, lambda tracks, *part: tracks.runs.fill(*part))
+
+    def fill_trained(self, axis: str, start: int, stop: int, out: NDArray[np.bool_]) -> None:
+        """The same of the units that train, where they run."""
+        self._fill(axis, start, stop, out, _Tracks.fill_trained)
+
+    def _fill(
+        self,
+        axis: str,
+        start: int,
+        stop: int,
+        out: NDArray[np.bool_],
+        fill: Callable[[_Tracks, int, int, NDArray[np.bool_]], None],
+    ) -> None:
         place = bisect_right(self._starts, start) - 1
         while start < stop:
             end = min(stop, self._stages[place].stop)
-            track = self._tracks_of(place).get(axis)
+            tracks = self._tracks_of(place).get(axis)
             part, out = out[: end - start], out[end - start :]
-            if track is None:
+            if tracks is None:
                 part[...] = True
             else:
-                track.fill(start, end, part)
+                fill(tracks, start, end, part)
             start, place = end, place + 1
 
-    def _tracks_of(self, place: int) -> dict[str, Track]:
+    def _tracks_of(self, place: int) -> dict[str, _Tracks]:
         tracks = self._tracks.get(place)
         if tracks is None:
             tracks = self._tracks[place] = self._make_tracks(self._stages[place])
         return tracks
 
-    def _make_tracks(self, stage: BoundStage) -> dict[str, Track]:
-        tracks: dict[str, Track] = {}
+    def _make_tracks(self, stage: BoundStage) -> dict[str, _Tracks]:
+        tracks: dict[str, _Tracks] = {}
         for name in sorted(stage.axes, key=lambda name: AXES[name].per_block):  # blocks first: others may follow them
             axis = AXES[name]
-            blocks = tracks.get(BLOCKS.name) if axis.per_block else None
-            tracks[name] = Track(stage, stage.axes[name], axis, self._words_of(axis), blocks)
+            rule, blocks = (
+                stage.axes[name],
+                tracks[BLOCKS.name].runs if axis.per_block and BLOCKS.name in tracks else None,
+            )
+            runs = Track(stage, rule, axis, self._words_of(axis, name), rule.scale, blocks)
+            trains = rule.train and Track(stage, rule.train, axis, self._words_of(axis, trained(axis.name)))
+            tracks[name] = _Tracks(runs, trains, rule.born, SCALES[rule.scale].learned)
         return tracks
 
-    def _words_of(self, axis: Axis) -> Words:
-        words = self._words.get(axis.name)
+    def _words_of(self, axis: Axis, key: str) -> Words:
+        words = self._words.get(key)
         if words is None:
             space = axis.space(self._shape)
-            words = self._words[axis.name] = Words(self._seed, axis.name, space.sites, space.units)
+            words = self._words[key] = Words(self._seed, key, space.sites, space.units)
         return words

@@ -30,12 +30,14 @@ class Scale:
         blocks, units: what the factor of a residual block, and of a unit of a per-block axis, is made of:
             `one`; `gap`, the distance to the next active block; `ratio`, n/k; `chance`, 1/p.
         rooted: whether the factor is the square root of that.
+        learned: whether it is multiplied by a trained factor of each block, which begins at 1 (rule 31).
     """
 
     name: str
     blocks: Basis
     units: Basis
     rooted: bool = False
+    learned: bool = False
 
     def basis(self, by_gap: bool) -> Basis:
         """By-gap axes (depth) look at the skipped units behind an active one, the others only at how many are on."""
@@ -50,6 +52,7 @@ SCALES: dict[str, Scale] = {
         Scale("sqrt_ratio", "ratio", "ratio", rooted=True),
         Scale("linear", "gap", "ratio"),
         Scale("inverse", "chance", "chance"),
+        Scale("learned", "gap", "ratio", rooted=True, learned=True),
     )
 }
 

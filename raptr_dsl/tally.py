@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.flops.accounting import MATMUL, Accounting
-from raptr_dsl.flops.report import FlopReport, Loads, Powers, powers_by_part, stage_loads, stage_report, total_report
+from raptr_dsl.flops.backward import is_partial
+from raptr_dsl.flops.report import (
+    FlopReport,
+    Loads,
+    Powers,
+    Spent,
+    powers_by_part,
+    stage_loads,
+    stage_report,
+    total_report,
+)
 from raptr_dsl.laws.rotate import Rotate
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from raptr_dsl.ir.bound import BoundRule, BoundStage
+    from raptr_dsl.ir.bound import BoundDraw, BoundStage
     from raptr_dsl.ir.plan import Plan
 
 CHUNK_ELEMENTS = 2**21
@@ -42,11 +52,11 @@ class TrainedSteps:
 
 
 def trained_steps(plan: Plan, axis: str) -> TrainedSteps:
-    """In how many steps each unit of an axis runs; of a per-block axis, in which block and unit both run (rule 39)."""
+    """In how many steps each unit of an axis is trained; of a per-block axis, block and unit both (rule 39)."""
     space = AXES[axis].space(plan.shape)
     runs = _Runs(space.sites * space.units)
     for start, stop in _chunks(plan, 0, plan.steps, axis):
-        runs.add(_running(plan, axis, start, stop).reshape(stop - start, -1))
+        runs.add(_training(plan, axis, start, stop).reshape(stop - start, -1))
     return TrainedSteps(int(runs.count.min()), runs.longest_gap, proof_of(plan, axis))
 
 
@@ -54,10 +64,11 @@ def proof_of(plan: Plan, axis: str) -> str:
     """Of what the masks of an axis are a proof: of this seed, or of every one where they owe nothing to it."""
     names = (axis, BLOCKS.name) if AXES[axis].per_block else (axis,)
     rules = [stage.axes[name] for stage in plan.stages for name in names if name in stage.axes]
-    return f"for seed {plan.seed}" if any(_is_drawn(rule) for rule in rules) else EVERY_SEED
+    draws = [draw for rule in rules for draw in (rule, rule.train) if draw]
+    return f"for seed {plan.seed}" if any(_is_drawn(draw) for draw in draws) else EVERY_SEED
 
 
-def _is_drawn(rule: BoundRule) -> bool:
+def _is_drawn(rule: BoundDraw) -> bool:
     return len(set(rule.choices)) > 1 or (rule.law.varies and not isinstance(rule.law, Rotate))
 
 
@@ -177,7 +188,7 @@ def seed_report(plan: Plan, accounting: Accounting = MATMUL) -> FlopReport:
 
 def _is_random(stage: BoundStage) -> bool:
     """Whether the number of active units differs between draws of one size."""
-    return any(rule.choices or not rule.law.exact for rule in stage.axes.values())
+    return any(rule.choices or not rule.law.exact or rule.train for rule in stage.axes.values())
 
 
 def _seed_loads(plan: Plan, stage: BoundStage) -> Loads:
@@ -186,21 +197,38 @@ def _seed_loads(plan: Plan, stage: BoundStage) -> Loads:
 
     kinds = set(powers_by_part(frozenset(stage.axes)).values())
     layers, stacks = plan.shape.layers, plan.shape.stacks
-    active = [dict.fromkeys(kinds, 0) for _ in range(stacks)]
+    partial = is_partial(stage)
+    spent = [[dict.fromkeys(kinds, 0) for _ in range(stacks)] for _ in range(3 if partial else 1)]
     for start, stop in _chunks(plan, stage.start, stage.stop, *stage.axes):
         units = {name: _active(plan, name, start, stop) for name in stage.axes}
-        for powers in kinds:
-            count = np.ones((stop - start, plan.shape.blocks), dtype=np.int64)
-            for name, power in powers:
-                count *= units[name] ** power
-            for stack, total in enumerate(count.reshape(-1, stacks, layers).sum(axis=(0, 2)).tolist()):
-                active[stack][powers] += total
+        which = [units.get(BLOCKS.name), *(_backward(plan, stage, start, stop) if partial else ())]
+        for active, blocks in zip(spent, which, strict=True):
+            for powers in kinds:
+                count = np.ones((stop - start, plan.shape.blocks), dtype=np.int64)
+                for name, power in powers:
+                    count *= (units[name] if name != BLOCKS.name or blocks is None else blocks) ** power
+                for stack, total in enumerate(count.reshape(-1, stacks, layers).sum(axis=(0, 2)).tolist()):
+                    active[stack][powers] += total
     spaces = {name: AXES[name].space(plan.shape) for name in stage.axes if AXES[name].per_block}
 
     def most(powers: Powers) -> int:
         return layers * prod(spaces[name].units ** power for name, power in powers if name in spaces)
 
-    return [{powers: Fraction(total, most(powers)) for powers, total in stack.items()} for stack in active]
+    shares: list[Spent] = [
+        [{powers: Fraction(total, most(powers)) for powers, total in stack.items()} for stack in active]
+        for active in spent
+    ]
+    return Loads(shares[0], shares[partial * 1], shares[partial * 2], stage.freeze)
+
+
+def _backward(plan: Plan, stage: BoundStage, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64[steps, blocks], twice: which blocks run and train, and through which the gradient flows (rule 34)."""
+    import numpy as np
+
+    runs = _masks(plan, BLOCKS.name, start, stop).reshape(stop - start, -1)
+    trains = runs & plan.trained(BLOCKS.name, start, stop).reshape(stop - start, -1)
+    flows = runs if "embed" not in stage.freeze else runs & np.logical_or.accumulate(trains, axis=1)
+    return trains.astype(np.int64), flows.astype(np.int64)
 
 
 def _active(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.int64]:
@@ -225,6 +253,15 @@ def _running(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
     if not AXES[axis].per_block:
         return masks
     return masks & _masks(plan, BLOCKS.name, start, stop).reshape(stop - start, -1, 1)
+
+
+def _training(plan: Plan, axis: str, start: int, stop: int) -> NDArray[np.bool_]:
+    """bool[steps, sites, units]: what runs and is trained; of a block that is not trained, nothing is."""
+    running = _running(plan, axis, start, stop)
+    if any(is_partial(stage) for stage in plan.stages):
+        blocks = plan.trained(BLOCKS.name, start, stop)
+        running &= blocks.reshape(stop - start, -1, 1) if AXES[axis].per_block else blocks.reshape(running.shape)
+    return running
 
 
 def _chunks(plan: Plan, start: int, stop: int, *axes: str) -> Iterator[tuple[int, int]]:

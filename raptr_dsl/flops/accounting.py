@@ -1,6 +1,6 @@
 """An account: a convention, and what it is to assume of attention's mask and of activation memory."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from raptr_dsl.diagnostics import did_you_mean
 from raptr_dsl.flops.conventions import CONVENTIONS
-from raptr_dsl.flops.parts import LAST_MATMUL, Exact, Parts
+from raptr_dsl.flops.parts import LAST_MATMUL, Exact, Parts, has_weight
 from raptr_dsl.ir.model import ModelShape
 
 Causal = Literal["full", "half"]
@@ -18,21 +18,49 @@ TRAINING = 3
 """A training step costs its forward pass, and twice that again for the gradients of weights and inputs.
 
 Where parts of the network do not train (rule 34), this is no constant: a matmul costs its forward, its weight's
-gradient if the weight trains, and its input's if anything before it does; scores have no weight, but two inputs.
+gradient if the weight trains, and its input's if anything before it does; scores have no weight, but two inputs. A
+block that trains has a norm in front of its first matmul, so that each of its matmuls costs its input's gradient.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Training FLOPs of one optimizer step at full size.
+    """FLOPs of one optimizer step at full size.
 
     Attributes:
-        stacks: for each residual stack, by part, those of *one* of its blocks.
-        head: all outside the blocks.
+        stacks: training FLOPs, everything trained; for each residual stack, by part, those of *one* of its blocks.
+        forward: those of its forward pass alone, the same way.
+        outside: forward FLOPs of all outside the blocks.
     """
 
     stacks: tuple[Mapping[str, Exact], ...]
-    head: Exact
+    forward: tuple[Mapping[str, Exact], ...]
+    outside: Mapping[str, Exact]
+
+    @property
+    def head(self) -> Exact:
+        """Training FLOPs of all outside the blocks, everything trained."""
+        return self.head_without(())
+
+    def head_without(self, frozen: Collection[str]) -> Exact:
+        """The same where parts are frozen. Something before the head trains always, so its input has a gradient."""
+        return sum(
+            flops * (1 if "embed" in frozen else TRAINING)
+            if part == "embedding"
+            else flops * (TRAINING - ("head" in frozen))
+            for part, flops in self.outside.items()
+        )
+
+    def block(self, part: str, stack: int, trains: bool = True, flows: bool = True) -> Exact:
+        """Training FLOPs of one part of one block (rule 34).
+
+        Args:
+            trains: whether its weights do. flows: whether they or anything before the block does.
+        """
+        forward = self.forward[stack][part]
+        if not flows:
+            return forward
+        return self.stacks[stack][part] - (0 if trains or not has_weight(part) else forward)
 
     @property
     def blocks(self) -> tuple[Exact, ...]:
@@ -102,13 +130,15 @@ def _costs(accounting: Accounting, shape: ModelShape) -> Costs:
     problem = accounting.problem(shape)
     if problem:
         raise ValueError(problem)
-    forward = CONVENTIONS[accounting.convention].parts(shape)
+    full = CONVENTIONS[accounting.convention].parts(shape)
+    forward = tuple({part: whole(n) for part, n in parts.items()} for parts in _masked(full, accounting.causal))
     return Costs(
         stacks=tuple(
             {part: whole(_passes(part, accounting.recompute) * flops) for part, flops in parts.items()}
-            for parts in _masked(forward, accounting.causal)
+            for parts in forward
         ),
-        head=TRAINING * sum(forward.outside.values()),
+        forward=forward,
+        outside=full.outside,
     )
 
 

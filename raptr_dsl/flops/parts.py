@@ -15,6 +15,11 @@ LAST_MATMUL = "ffn.output"
 """With it a block ends."""
 
 
+def has_weight(part: str) -> bool:
+    """Whether a part of a block is a product with a weight; scores are products of two activations."""
+    return not part.endswith(".scores")
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Forward FLOPs of one optimizer step at full size.

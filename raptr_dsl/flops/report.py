@@ -1,26 +1,55 @@
 """What a run costs by an account: in all, by stage, by part of a block, beside the full network for the same steps."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm, prod
-from typing import Literal
 
 from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.flops.accounting import MATMUL, Accounting, times, whole
-from raptr_dsl.flops.parts import Costs, Exact
+from raptr_dsl.flops.backward import Case, backward_of, is_partial
+from raptr_dsl.flops.parts import Costs, Exact, has_weight
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.occupancy import Segment, segments
 
-Case = Literal["mean", "worst"]
-
 Powers = tuple[tuple[str, int], ...]
 """By which axes, each to which power, the FLOPs of a part shrink."""
 
-Loads = Sequence[Mapping[Powers, Exact]]
+Spent = Sequence[Mapping[Powers, Exact]]
 """By residual stack: for each kind of part, how many times its full cost over all blocks of the stack is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loads:
+    """What the steps of a stage spend.
+
+    Attributes:
+        runs: by the blocks that run. trains, flows: by those of them that train, and those through which the gradient
+            flows; the very same object where everything that runs trains.
+        frozen: the parts outside the blocks that do not train.
+    """
+
+    runs: Spent
+    trains: Spent
+    flows: Spent
+    frozen: tuple[str, ...] = ()
+
+    @property
+    def is_partial(self) -> bool:
+        return self.trains is not self.runs
+
+    def weighed(self, weight: Fraction) -> "Loads":
+        """The same of `weight` times as many steps."""
+        runs = _weighed(self.runs, weight)
+        if not self.is_partial:
+            return Loads(runs, runs, runs, self.frozen)
+        return Loads(runs, _weighed(self.trains, weight), _weighed(self.flows, weight), self.frozen)
+
+
+def _weighed(spent: Spent, weight: Fraction) -> Spent:
+    return [{powers: times * weight for powers, times in stack.items()} for stack in spent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +60,7 @@ class FlopReport:
 
     Attributes:
         blocks, full_blocks: of all blocks; the sums of `parts` and `full_parts`.
-        head: of all outside the blocks; no axis thins it.
+        head: of all outside the blocks; no axis thins it. head_saved: what it would cost more if all of it trained.
         parts, full_parts: of all blocks, by part of a block.
         stages: the same of each stage.
     """
@@ -42,6 +71,7 @@ class FlopReport:
     parts: Costs
     full_parts: Costs
     stages: tuple["FlopReport", ...] = field(default=())
+    head_saved: Exact = 0
 
     @property
     def total(self) -> Exact:
@@ -50,7 +80,7 @@ class FlopReport:
 
     @property
     def full_total(self) -> Exact:
-        return whole(self.full_blocks + self.head)
+        return whole(self.full_blocks + self.head + self.head_saved)
 
     @property
     def ratio_blocks(self) -> Fraction:
@@ -70,7 +100,12 @@ class FlopReport:
 
 
 def block_cost(
-    shape: ModelShape, active: Mapping[str, Fraction], accounting: Accounting = MATMUL, stack: int = 0
+    shape: ModelShape,
+    active: Mapping[str, Fraction],
+    accounting: Accounting = MATMUL,
+    stack: int = 0,
+    trains: bool = True,
+    flows: bool = True,
 ) -> Fraction:
     """Training FLOPs of one block per step in which the share `active[axis]` of each axis's units runs.
 
@@ -80,19 +115,20 @@ def block_cost(
 
     Args:
         stack: of an encoder–decoder: 0 for a block of the encoder, 1 for one of the decoder.
+        trains: whether the block does. flows: whether it or anything before it does (rule 34).
     """
-    total = Fraction(0)
-    for part, flops in accounting.costs(shape).stacks[stack].items():
-        cost = Fraction(flops)
+    total, costs = Fraction(0), accounting.costs(shape)
+    for part in costs.stacks[stack]:
+        cost = Fraction(costs.block(part, stack, trains, flows))
         for name, share in active.items():
             cost *= share ** AXES[name].powers.get(part, 0)
         total += cost
     return total
 
 
-def head_cost(shape: ModelShape, accounting: Accounting = MATMUL) -> int:
-    """Training FLOPs per step of all outside the blocks."""
-    return int(accounting.costs(shape).head)
+def head_cost(shape: ModelShape, accounting: Accounting = MATMUL, frozen: Collection[str] = ()) -> int:
+    """Training FLOPs per step of all outside the blocks, of which `embed` and `head` may be frozen."""
+    return int(accounting.costs(shape).head_without(frozen))
 
 
 def full_blocks_cost(shape: ModelShape) -> int:
@@ -125,7 +161,7 @@ def run_report(
         if exact:
             steps = whole(stage.duration)
             weight = Fraction(steps) / stage.steps
-            load = [{powers: spent * weight for powers, spent in stack.items()} for stack in load]
+            load = load.weighed(weight)
         reports.append(stage_report(shape, load, steps, accounting))
     return total_report(reports)
 
@@ -134,27 +170,50 @@ def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Lo
     """How many times a stage spends the full cost of each kind of part: the expectation, or the most there can be."""
     kinds = set(powers_by_part(frozenset(stage.axes)).values())
     parts = list(segments(stage, shape))
+    runs = [_spent(kinds, parts, stage, shape, case)] * shape.stacks
+    if not is_partial(stage):
+        return Loads(runs, runs, runs, stage.freeze)
+    each = [backward_of(segment.axes, stage.freeze, shape.layers, case) for segment in parts]
+    trains, flows = (
+        [_spent(kinds, parts, stage, shape, case, blocks)] * shape.stacks
+        for blocks in ([one.trains for one in each], [one.flows for one in each])
+    )
+    return Loads(runs, trains, flows, stage.freeze)
+
+
+def _spent(
+    kinds: Collection[Powers],
+    parts: Sequence[Segment],
+    stage: BoundStage,
+    shape: ModelShape,
+    case: Case,
+    blocks: Sequence[Exact] | None = None,
+) -> Mapping[Powers, Exact]:
+    """How many times the full cost of each kind of part is spent by the blocks that run, or by so many in each part.
+
+    Axes are independent, so that expectations of products are products of expectations.
+    """
     # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
     sizes = {(name, power): _Sizes(parts, name, power, case) for powers in kinds for name, power in powers}
     units = {name: AXES[name].space(shape).units for name in stage.axes}
     loads: dict[Powers, Exact] = {}
     for powers in kinds:
         active = 0
-        for segment in parts:
-            steps = segment.steps
+        for place, segment in enumerate(parts):
+            spent: Exact = segment.steps
             for name, power in powers:
-                steps *= sizes[name, power].numerators[segment.axes[name]]
-            active += steps
+                if blocks is not None and name == BLOCKS.name:
+                    spent *= blocks[place] * sizes[name, power].denominator
+                else:
+                    spent *= sizes[name, power].numerators[segment.axes[name]]
+            active += spent
         full = prod(sizes[kind].denominator * units[kind[0]] ** kind[1] for kind in powers)
         loads[powers] = Fraction(active, int(full))
-    return [loads] * shape.stacks
+    return loads
 
 
 class _Sizes:
-    """The active units of an axis, to a power, in each part of a stage: integers over a common denominator.
-
-    Axes are independent, so that expectations of products are products of expectations.
-    """
+    """The active units of an axis, to a power, in each part of a stage: integers over a common denominator."""
 
     def __init__(self, parts: Sequence[Segment], axis: str, power: int, case: Case) -> None:
         taken = dict.fromkeys(segment.axes[axis] for segment in parts)
@@ -177,15 +236,21 @@ def powers_by_part(thinned: frozenset[str]) -> Mapping[str, Powers]:
 def stage_report(shape: ModelShape, loads: Loads, steps: Exact, accounting: Accounting) -> FlopReport:
     """The account of `steps` steps that spend the full cost of each kind of part as `loads` say."""
     costs = accounting.costs(shape)
-    shrinking = powers_by_part(frozenset(name for powers in loads[0] for name, _ in powers))
+    shrinking = powers_by_part(frozenset(name for powers in loads.runs[0] for name, _ in powers))
     planned: dict[str, Exact] = {}
     full: dict[str, Exact] = {}
-    for stack, load in zip(costs.stacks, loads, strict=True):
+    for number, (stack, load) in enumerate(zip(costs.stacks, loads.flows, strict=True)):
         for part, flops in stack.items():
             every = shape.layers * flops
             planned[part] = planned.get(part, 0) + times(every, load[shrinking[part]])
             full[part] = full.get(part, 0) + times(every, steps)
-    return _report(planned, times(costs.head, steps), full)
+            if loads.is_partial:
+                kind = shrinking[part]
+                without = loads.runs[number][kind] - load[kind]
+                without -= (load[kind] - loads.trains[number][kind]) if has_weight(part) else 0
+                planned[part] += shape.layers * costs.forward[number][part] * without
+    head = costs.head_without(loads.frozen)
+    return _report(planned, times(head, steps), full, saved=times(costs.head - head, steps))
 
 
 def total_report(stages: Sequence[FlopReport]) -> FlopReport:
@@ -195,6 +260,7 @@ def total_report(stages: Sequence[FlopReport]) -> FlopReport:
         sum(stage.head for stage in stages),
         _sum(stage.full_parts for stage in stages),
         tuple(stages),
+        sum(stage.head_saved for stage in stages),
     )
 
 
@@ -207,8 +273,14 @@ def _sum(reports: Iterable[Costs]) -> dict[str, Exact]:
 
 
 def _report(
-    parts: dict[str, Exact], head: Exact, full: dict[str, Exact], stages: tuple[FlopReport, ...] = ()
+    parts: dict[str, Exact],
+    head: Exact,
+    full: dict[str, Exact],
+    stages: tuple[FlopReport, ...] = (),
+    saved: Exact = 0,
 ) -> FlopReport:
     for costs in (parts, full):
         costs |= {part: whole(flops) for part, flops in costs.items() if isinstance(flops, Fraction)}
-    return FlopReport(whole(sum(parts.values())), whole(head), whole(sum(full.values())), parts, full, stages)
+    return FlopReport(
+        whole(sum(parts.values())), whole(head), whole(sum(full.values())), parts, full, stages, whole(saved)
+    )

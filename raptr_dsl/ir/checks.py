@@ -7,8 +7,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from raptr_dsl.axes import AXES, Space
-from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.axes import AXES, BLOCKS, Space
+from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth, changes_state
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
 
@@ -38,6 +38,9 @@ def plan_problems(plan: Plan) -> Iterator[str]:
                 continue
             space = AXES[name].space(plan.shape)
             yield from (f"stages[{place}].axes.{name}{text}" for text in _rule_problems(rule, space, stage))
+            if not AXES[name].units_are_blocks and changes_state(rule):
+                yield f"stages[{place}].axes.{name}: only blocks are trained apart, and only blocks grow"
+    yield from _birth_problems(plan)
     if not plan.partial:
         yield from _end_problems(plan)
 
@@ -68,7 +71,32 @@ def _axis_problems(plan: Plan, name: str) -> Iterator[str]:
 
 
 def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:
-    """What is wrong with a rule, each beginning with `.word: `; the law is asked only if all else is right."""
+    """What is wrong with a rule, each beginning with `.word: `."""
+    if rule.scale not in SCALES:
+        yield f".scale: there is no scale {rule.scale!r}"
+    yield from _draw_problems(rule, space, stage)
+    if rule.train:
+        yield from (f".train{problem}" for problem in _draw_problems(rule.train, space, stage))
+    if rule.born is not None and not 1 <= rule.born < space.units:
+        yield f".born: {rule.born} is not some of {space.units} units"
+    if rule.growth:
+        yield from _growth_problems(rule.growth, space.units if rule.born is None else rule.born)
+
+
+def _growth_problems(growth: Growth, born: int) -> Iterator[str]:
+    """A map of copies that is none: units are inserted in one place, the others stay in order."""
+    sources, new = growth.sources, growth.new
+    if len(sources) != born or not 0 <= growth.at <= growth.before < len(sources):
+        yield f".growth: from {growth.before} units to {len(sources)} of {born}, new ones from {growth.at} on"
+        return
+    if any(not -1 <= source < growth.before for source in sources):
+        yield f".growth: the sources are numbered -1 to {growth.before - 1}"
+    if any(sources[unit] != unit - len(new) * (unit >= new.stop) for unit in range(len(sources)) if unit not in new):
+        yield ".growth: a unit that is not new has another's values"
+
+
+def _draw_problems(rule: BoundDraw, space: Space, stage: BoundStage) -> Iterator[str]:
+    """What is wrong with how units are chosen; the law is asked only if all else is right."""
     problems = [*_word_problems(rule, space), *_size_problems(rule, space, stage)]
     yield from problems
     if not problems:
@@ -76,13 +104,11 @@ def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator
         yield from (f".law: {problem}" for problem in dict.fromkeys(drawn))
 
 
-def _word_problems(rule: BoundRule, space: Space) -> Iterator[str]:
+def _word_problems(rule: BoundDraw, space: Space) -> Iterator[str]:
     if any(one >= other for one, other in pairwise(rule.keep)):
         yield ".keep: the units are not in ascending order, each once"
     if any(not 0 <= unit < space.units for unit in rule.keep):
         yield f".keep: the units are numbered 0 to {space.units - 1}"
-    if rule.scale not in SCALES:
-        yield f".scale: there is no scale {rule.scale!r}"
     if rule.every is not None and rule.every < 1:
         yield f".every: a draw cannot last {rule.every} steps"
     profile = rule.profile
@@ -92,7 +118,7 @@ def _word_problems(rule: BoundRule, space: Space) -> Iterator[str]:
         yield ".profile: it has not what its kind needs, or more"
 
 
-def _size_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:
+def _size_problems(rule: BoundDraw, space: Space, stage: BoundStage) -> Iterator[str]:
     if bool(rule.sizes) == bool(rule.choices):
         yield ".sizes: a rule has either sizes or choices"
         return
@@ -111,7 +137,7 @@ def _size_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator
         yield from _value_problems(rule, space, border.value)
 
 
-def _choice_problems(rule: BoundRule, space: Space) -> Iterator[str]:
+def _choice_problems(rule: BoundDraw, space: Space) -> Iterator[str]:
     if rule.measure != "units" or rule.law.anchored:
         yield f".choices: sizes cannot be drawn under {rule.law.law}"
     if len(rule.choices) > MOST_CHOICES:
@@ -121,7 +147,7 @@ def _choice_problems(rule: BoundRule, space: Space) -> Iterator[str]:
         yield from _value_problems(rule, space, Fraction(size), "choices")
 
 
-def _value_problems(rule: BoundRule, space: Space, value: Fraction, where: str = "sizes") -> Iterator[str]:
+def _value_problems(rule: BoundDraw, space: Space, value: Fraction, where: str = "sizes") -> Iterator[str]:
     if rule.measure == "probability":
         if rule.law.exact:
             yield f".{where}: {rule.law.law} takes a size, not a probability"
@@ -132,6 +158,24 @@ def _value_problems(rule: BoundRule, space: Space, value: Fraction, where: str =
         yield f".{where}: {value} is not between {max(1, len(rule.keep))} and {space.units} units"
     if rule.law.exact and value.denominator != 1:
         yield f".{where}: {value} is not a whole number of units"
+
+
+def _birth_problems(plan: Plan) -> Iterator[str]:
+    """A stage grows from what was born in the stage before it, and nothing runs that is not born."""
+    born = 0
+    for place, stage in enumerate(plan.stages):
+        rule, before = stage.axes.get(BLOCKS.name), born
+        born = plan.shape.layers if rule is None or rule.born is None else rule.born
+        if rule and rule.growth and rule.growth.before != before:
+            yield f"stages[{place}].axes.{BLOCKS.name}.growth: from {rule.growth.before} units, and {before} are born"
+        if rule and rule.born is not None and not _is_within(rule, rule.born):
+            yield f"stages[{place}].axes.{BLOCKS.name}.born: more can run than the first {rule.born}"
+
+
+def _is_within(rule: BoundRule, born: int) -> bool:
+    """Whether the units that can run are surely among the first ones that are born."""
+    is_prefix = rule.law.law == "prefix" and all(unit < born for unit in rule.keep)
+    return is_prefix and all(border.value <= born for border in rule.sizes) and not rule.choices
 
 
 def _end_problems(plan: Plan) -> Iterator[str]:

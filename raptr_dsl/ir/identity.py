@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
+from raptr_dsl.ir.bound import Border, BoundDraw, BoundRule, BoundStage, changes_state
 from raptr_dsl.ir.schedule import Profile
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def digest(plan: Plan) -> str:
             "shape": plan.shape.model_dump(mode="json"),
             "steps": plan.steps,
             "stages": [
-                stage.model_dump(mode="json", include={"start", "stop", "axes"})
+                stage.model_dump(mode="json", exclude={"name", "duration"})
                 for stage in flat_stages(plan.stages, plan.shape)
             ],
         }
@@ -57,32 +57,44 @@ def flat_stages(stages: Sequence[BoundStage], shape: ModelShape, stop: int | Non
             break
         axes = dict(_flat_rules(stage, end - stage.start, shape))
         start = stage.start
-        if flat and flat[-1].axes == axes and not any(_is_anchored(rule) for rule in axes.values()):
-            start = flat.pop().start
-        flat.append(BoundStage(start=start, stop=end, duration=Fraction(end - start), axes=axes))
+        mine = {**stage.attributes(), "axes": axes, "rewarm": stage.rewarm}
+        if flat and not stage.rewarm and not any(_is_anchored(rule) for rule in axes.values()):
+            before = flat[-1]
+            if before.axes == axes and before.attributes() == stage.attributes():
+                start, mine["rewarm"] = flat.pop().start, before.rewarm
+        flat.append(BoundStage(start=start, stop=end, duration=Fraction(end - start), **mine))
     return tuple(flat)
 
 
 def _flat_rules(stage: BoundStage, steps: int, shape: ModelShape) -> Iterator[tuple[str, BoundRule]]:
     for name, rule in sorted(stage.axes.items()):
-        sizes = tuple(border for border in rule.sizes if border.offset < steps)
-        choices = rule.choices
-        if len(set(choices)) == 1:
-            sizes, choices = (Border(offset=0, value=Fraction(choices[0])),), ()
+        flat = _flat(rule, steps)
         full = 1 if rule.measure == "probability" else AXES[name].space(shape).units
-        if all(border.value == full for border in sizes) and not choices:
+        if all(border.value == full for border in flat.sizes) and not flat.choices and not changes_state(rule):
             continue
-        every = rule.every
-        if steps == 1:
-            every = 1
-        elif every is not None and every >= steps:
-            every = None
-        yield name, rule.model_copy(update={"sizes": sizes, "choices": choices, "every": every})
+        yield name, flat.model_copy(update={"train": rule.train and _flat(rule.train, steps)}) if rule.train else flat
+
+
+Drawn = TypeVar("Drawn", bound=BoundDraw)
+
+
+def _flat(draw: Drawn, steps: int) -> Drawn:
+    """What is drawn in the first `steps` steps of a stage, in one form."""
+    sizes, choices = tuple(border for border in draw.sizes if border.offset < steps), draw.choices
+    if len(set(choices)) == 1:
+        sizes, choices = (Border(offset=0, value=Fraction(choices[0])),), ()
+    every = draw.every
+    if steps == 1:
+        every = 1
+    elif every is not None and every >= steps:
+        every = None
+    return draw.model_copy(update={"sizes": sizes, "choices": choices, "every": every})
 
 
 def _is_anchored(rule: BoundRule) -> bool:
     """Whether a rule in its flat form draws otherwise where its stage begins or ends elsewhere."""
-    return rule.law.anchored or rule.every != 1 or len(rule.sizes) > 1
+    draws = (rule, rule.train) if rule.train else (rule,)
+    return bool(rule.growth) or any(one.law.anchored or one.every != 1 or len(one.sizes) > 1 for one in draws)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +150,11 @@ def _stage_difference(plan: Plan, one: BoundStage, other: BoundStage) -> Differe
         what, mine, theirs = _rule_difference(axis, one.axes.get(axis), other.axes.get(axis))
         stage = plan.stage_index(one.start)
         return Difference(what, mine, theirs, stage, plan.stages[stage].name, one.start)
+    for word in ("freeze", "rewarm"):
+        if getattr(one, word) != getattr(other, word):
+            stage = plan.stage_index(one.start)
+            mine, theirs = (json.dumps(getattr(which, word)) for which in (one, other))
+            return Difference(word, mine, theirs, stage, plan.stages[stage].name, one.start)
     # Equal rules that hold for different lengths: what follows the shorter one is what differs.
     step = min(one.stop, other.stop)
     stage = plan.stage_index(step - 1)
@@ -169,8 +186,8 @@ def _size_text(rule: BoundRule) -> str:
 def _text(rule: dict[str, Any], word: str) -> str:
     """An attribute of a rule as it is written, or its default."""
     value = rule.get(word, BoundRule.model_fields[word].default)
-    if word == "every" and value is None:
-        return "stage"
+    if value is None:
+        return "stage" if word == "every" else "none"
     if isinstance(value, dict) and set(value) == {"law"}:
         return str(value["law"])
     if isinstance(value, Profile):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from functools import cached_property
 from operator import index as whole
@@ -89,6 +89,11 @@ class Plan(Frozen):
         Raises:
             ValueError: there is no such axis. IndexError: the steps are not 0 ≤ start ≤ stop ≤ `steps`.
         """
+        return self._drawn(axis, start, stop, self._sampler.fill)
+
+    def _drawn(
+        self, axis: str, start: int, stop: int | None, fill: Callable[[str, int, int, NDArray[np.bool_]], None]
+    ) -> NDArray[np.bool_]:
         import numpy as np
 
         space = _axis(axis).space(self.shape)
@@ -96,8 +101,12 @@ class Plan(Frozen):
         if not 0 <= first <= last <= self.steps:
             raise IndexError(f"steps {first} to {last} are not within the plan's 0 to {self.steps}")
         out = np.empty((last - first, space.sites, space.units), np.bool_)
-        self._sampler.fill(axis, first, last, out)
+        fill(axis, first, last, out)
         return out if _axis(axis).per_block else out.reshape(last - first, space.sites * space.units)
+
+    def trained(self, axis: str, start: int = 0, stop: int | None = None) -> NDArray[np.bool_]:
+        """Which units train in steps [start, stop), if they run (rule 33); as `masks`."""
+        return self._drawn(axis, start, stop, self._sampler.fill_trained)
 
     def export(
         self,

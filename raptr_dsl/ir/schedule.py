@@ -12,6 +12,9 @@ from raptr_dsl.laws import AnyLaw
 
 Rounding = Literal["exact", "nearest", "floor", "ceil"]
 Idle = Literal["zero", "skip"]
+Grow = Literal["none", "zero", "last", "all", "middle"]
+Moments = Literal["copy", "zero"]
+Part = Literal["embed", "head"]
 PARTIAL = "partial"
 
 
@@ -73,18 +76,20 @@ class Profile(Frozen):
 UNIFORM = Profile()
 
 
-class Attributes(Frozen):
-    """What is said of an axis and means the same in every model: bound as it stands.
-
-    A new attribute is one field here, and its entry in `compiler.attributes`.
-
-    Attributes:
-        every: how many steps a draw lasts; None for one draw in the whole stage.
-    """
+class Draw(Frozen):
+    """How units are chosen. `every` is how many steps a draw lasts; None for one draw in the whole stage."""
 
     law: AnyLaw
     profile: Profile = UNIFORM
     every: int | None = 1
+
+
+class Attributes(Draw):
+    """What is said of an axis and means the same in every model: bound as it stands.
+
+    A new attribute is one field here, and its entry in `compiler.attributes`.
+    """
+
     scale: str = "none"
     idle: Idle = "zero"
 
@@ -93,11 +98,28 @@ class Attributes(Frozen):
         return {name: getattr(self, name) for name in Attributes.model_fields}
 
 
+class Training(Frozen):
+    """Which units are trained (rule 33): drawn by a law at a size, or, without them, those that are new."""
+
+    law: AnyLaw | None = None
+    size: Size | None = None
+
+
 class AxisRule(Attributes):
-    """What one stage does along one axis. `keep` indexes units; −1 is the last."""
+    """What one stage does along one axis.
+
+    Attributes:
+        keep: indices of units; −1 is the last.
+        train: which units are trained; None for all.
+        grow: which units new ones are copied from at the stage's start (rule 35).
+        moments: whether the optimizer state of new ones is copied with them.
+    """
 
     size: Size
     keep: tuple[int, ...] = ()
+    train: Training | None = None
+    grow: Grow = "none"
+    moments: Moments = "copy"
 
 
 class Duration(Frozen):
@@ -108,13 +130,33 @@ class Duration(Frozen):
     tokens: Rational = Fraction(0)
 
 
-class Stage(Frozen):
-    """`optional` holds where a parameter set the duration: no steps drop the stage with a note (rule 13)."""
+class StageAttributes(Frozen):
+    """What is said of a whole stage and means the same in every model: bound as it stands.
+
+    Attributes:
+        freeze: parts outside the axes that are not trained, in order (rule 33).
+    """
+
+    freeze: tuple[Part, ...] = ()
+
+    def attributes(self) -> dict[str, Any]:
+        """By name, to be copied into another stage."""
+        return {name: getattr(self, name) for name in StageAttributes.model_fields}
+
+
+class Stage(StageAttributes):
+    """One stage, its time not yet in whole steps.
+
+    Attributes:
+        optional: whether a parameter set the duration: no steps drop the stage with a note (rule 13).
+        rewarm: over how many steps, or what share of the stage, the learning rate climbs at its start.
+    """
 
     name: str | None = None
     duration: Duration
     axes: dict[str, AxisRule] = Field(default_factory=dict)
     optional: bool = False
+    rewarm: Amount | None = None
 
 
 class Requirement(Frozen):

@@ -176,9 +176,9 @@ def test_unknown_field(path: Path) -> None:
     code, words = refusal(path)
     assert code == "plan-unknown-field" and "grow" in words
     FOUR.save(path)
-    rewrite(path, lambda saved: saved["stages"][1]["axes"]["depth"].update(train="new"))
+    rewrite(path, lambda saved: saved["stages"][1]["axes"]["depth"].update(router="new"))
     code, words = refusal(path)
-    assert code == "plan-unknown-field" and "stages[1].axes.depth.train" in words
+    assert code == "plan-unknown-field" and "stages[1].axes.depth.router" in words
 
 
 def test_stated_digest_of_another_plan(path: Path) -> None:
