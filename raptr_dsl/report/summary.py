@@ -22,23 +22,24 @@ MOST_STAGES = 24
 def summary(plan: Plan, written: str = "") -> Group:
     """What was compiled, stage by stage; what it costs; what is proven; where it was written."""
     report = plan.flops()
-    parts = (_title(plan), _stages(plan, report), _costs(plan, report), _facts(plan, written))
+    parts = (title(plan), _stages(plan, report), _costs(plan, report), _facts(plan, written))
     return Group(*[line for part in parts for line in (part, Text())][:-1])
 
 
-def _title(plan: Plan) -> Text:
-    title = Text(plan.name, "bold")
+def title(plan: Plan) -> Text:
+    """What a plan is, of which model, and for how long."""
+    heading = Text(plan.name, "bold")
     if plan.doc:
-        title.append(f"  {' '.join(plan.doc.split())}", "not bold")
+        heading.append(f"  {' '.join(plan.doc.split())}", "not bold")
     shape = plan.shape
-    title.append(
+    heading.append(
         f"\n{plural(plan.steps, 'step')} of {shape.batch:,} × {shape.seq:,} tokens"
         + (f" (and {shape.source_seq:,} of the encoder)" if shape.source_seq else "")
         + f", {'2 × ' * (shape.stacks - 1)}{shape.layers} blocks × {shape.hidden:,}, {plural(shape.heads, 'head')}, "
         f"ffn {shape.ffn:,}, vocabulary {shape.vocab:,}",
         "dim not bold",
     )
-    return title
+    return heading
 
 
 def _stages(plan: Plan, report: FlopReport) -> Table:
@@ -50,7 +51,7 @@ def _stages(plan: Plan, report: FlopReport) -> Table:
         table.add_column(heading, no_wrap=True)
     table.add_column("rule", overflow="fold")
     table.add_column("FLOPs", justify="right", no_wrap=True)
-    for index in _shown(len(plan.stages)):
+    for index in shown_stages(len(plan.stages)):
         if index is None:
             table.add_row("…", f"{len(plan.stages) - MOST_STAGES:,} more")
             continue
@@ -63,7 +64,7 @@ def _stages(plan: Plan, report: FlopReport) -> Table:
     return table
 
 
-def _shown(stages: int) -> Iterator[int | None]:
+def shown_stages(stages: int) -> Iterator[int | None]:
     """The indices of the stages to show, None for those left out."""
     if stages <= MOST_STAGES:
         yield from range(stages)
