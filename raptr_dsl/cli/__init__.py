@@ -16,8 +16,12 @@ from raptr_dsl.diagnostics import RaptrError, did_you_mean
 
 COMMANDS = {
     "check": "Finds the mistakes in schedule files.",
+    "fmt": "Lays out schedule files in the one canonical way.",
     "compile": "Checks a schedule, proves its requirements and writes the plan.",
     "show": "Draws a schedule or plan: its stages and its masks.",
+    "cost": "Counts what schedules cost, by stage and convention.",
+    "diff": "Compares what two schedules mean, not how they are written.",
+    "controls": "Derives schedules of equal FLOPs to compare with.",
     "train": "Trains a small transformer by a schedule or plan.",
     "explain": "Explains a diagnostic by its code.",
     "backends": "Lists the installed backends and what they can do.",

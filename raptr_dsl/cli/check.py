@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import counted, format_option, is_plan, schedule_options, show_diagnostics
+from raptr_dsl.cli.common import counted, expanded_files, format_option, is_plan, schedule_options, show_diagnostics
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
     requirements are checked where a model and a number of steps are known, from the file or from the options.
     A plan is checked as well: that it is whole, and as it was written.
     """
-    paths = list(dict.fromkeys(_expanded(files, ctx)))
+    paths = list(dict.fromkeys(expanded_files(files, ctx)))
     diagnostics = list(_checked(paths, overrides))
     show_diagnostics(diagnostics, format)
     apart = "\n" if diagnostics and format == "text" else ""
@@ -59,15 +58,3 @@ def _mistakes_of_plan(path: str) -> tuple[Diagnostic, ...]:
     except RaptrError as error:
         return error.diagnostics
     return ()
-
-
-def _expanded(files: tuple[str, ...], ctx: click.Context) -> Iterator[str]:
-    for name in files:
-        path = Path(name)
-        if not path.is_dir():
-            yield name
-            continue
-        found = sorted(str(file) for file in path.rglob("*.raptr"))
-        if not found:
-            raise click.UsageError(f"There is no .raptr file in the directory {name}", ctx)
-        yield from found

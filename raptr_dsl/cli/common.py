@@ -3,7 +3,8 @@
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
@@ -142,6 +143,19 @@ def counted(diagnostics: Sequence[Diagnostic]) -> str:
 def wants_color(stream: TextIO) -> bool:
     """Whether to colour what is written there: on a terminal, unless NO_COLOR says not to (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def expanded_files(files: Iterable[str], ctx: click.Context) -> Iterator[str]:
+    """The files that are named, each directory replaced by the .raptr files in it at any depth."""
+    for name in files:
+        path = Path(name)
+        if not path.is_dir():
+            yield name
+            continue
+        found = sorted(str(file) for file in path.rglob("*.raptr"))
+        if not found:
+            raise click.UsageError(f"There is no .raptr file in the directory {name}", ctx)
+        yield from found
 
 
 def load_plan_or_compile(

@@ -108,7 +108,7 @@ def _lines(statement: ast.Statement) -> Iterator[str]:
         case ast.Use(path=path, alias=alias):
             yield f"use {format_value(path)}" + (f" as {alias.text}" if alias else "")
         case ast.Param(name=name, type=kind, bounds=bounds, default=default):
-            within = f" in {format_value(bounds)}" if bounds else ""
+            within = f" in {format_value(bounds.start)} .. {format_value(bounds.stop)}" if bounds else ""
             given = f" = {format_value(default)}" if default else ""
             yield f"param {name.text}: {format_value(kind)}{within}{given}"
         case ast.Let(name=name, value=value):
