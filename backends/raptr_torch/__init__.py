@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
 from raptr_dsl.ir.model import ModelShape
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim import Optimizer
 
+    from raptr_torch.layouts import Layout
     from raptr_torch.runner import Runner
 
 
@@ -41,11 +43,20 @@ class TorchBackend:
 
         return shape(model, seq=seq, source_seq=source_seq, batch=batch, head_share=head_share)
 
-    def attach(self, model: nn.Module, plan: Plan, optimizer: Optimizer | None = None) -> Runner:
+    def attach(
+        self,
+        model: nn.Module,
+        plan: Plan,
+        optimizer: Optimizer | None = None,
+        *,
+        stacks: Sequence[str] | None = None,
+        layout: Layout | None = None,
+        example: Any = None,
+    ) -> Runner:
         """Makes a model obey a plan; see `raptr_torch.apply.attach`."""
         from raptr_torch.apply import attach
 
-        return attach(self, model, plan, optimizer)
+        return attach(self, model, plan, optimizer, stacks=stacks, layout=layout, example=example)
 
     def trainer(self, plan: Plan, settings: TrainSettings) -> Trainer:
         """The small transformer at the plan's shape, with AdamW."""
@@ -54,8 +65,9 @@ class TorchBackend:
         return TorchTrainer(self, plan, settings)
 
 
-BACKEND: Backend = TorchBackend()
-attach = BACKEND.attach
+_TORCH = TorchBackend()
+BACKEND: Backend = _TORCH
+attach = _TORCH.attach
 shape = BACKEND.shape
 
 __all__ = ["BACKEND", "TorchBackend", "attach", "shape"]

@@ -20,6 +20,10 @@ class Meter:
         self.units: Counter[str] = Counter()
         self.flops = 0
 
+    def per_step(self) -> dict[str, int]:
+        """Units that ran in an optimizer step: its micro-batches count once together."""
+        return {axis: count // self.passes for axis, count in self.units.items()}
+
     def matmul(self, rows: Tensor, product: Tensor) -> None:
         """Counts `product[…, N] = rows[…, K] @ W[K, N]`."""
         self.flops += TRAINING * 2 * rows.numel() * product.shape[-1]

@@ -31,6 +31,7 @@ class OptimizerBinding:
     def __init__(self, optimizer: Optimizer, parts: Mapping[nn.Parameter, Part], plan: Plan) -> None:
         self.optimizer = optimizer
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        _require_own(optimizer, held, parts)
         self._parts = {p: parts[p] for p in held if p in parts and parts[p].block is not None}
         self._plan = plan
         self._step: Step | None = None
@@ -121,14 +122,14 @@ class OptimizerBinding:
         for parameter, part in self._parts.items():
             if not parameter.requires_grad:
                 continue
-            if depth is not None and not depth.on[0, part.block]:
+            if depth is not None and not depth.on.ravel()[part.block]:
                 self._idle(parameter, rules["depth"].idle)
                 continue
             if parameter.grad is None:  # its block ran, and no unit of it: counts advance all the same
                 self._lend(parameter)
             mask = step.axes.get(part.axis) if part.axis else None
             if mask is not None and rules[str(part.axis)].idle == "skip" and not mask.on[part.block].all():
-                narrowing.add(parameter, mask.on[part.block])
+                narrowing.add(parameter, part.elements(mask.on[part.block]), part.dim)
         narrowing.begin()
         self._narrowing = narrowing
 
@@ -166,3 +167,15 @@ class OptimizerBinding:
         else:
             parameter.grad = self._zeros[key] = torch.zeros_like(parameter)
         self._lent.append(parameter)
+
+
+def _require_own(optimizer: Optimizer, held: list[nn.Parameter], parts: Mapping[nn.Parameter, Part]) -> None:
+    """Refuses an optimizer of parameters that are not the model's: it was made for another, or before sharding."""
+    foreign = sum(parameter not in parts for parameter in held)
+    if foreign:
+        raise fail(
+            "optimizer-foreign",
+            f"{foreign} of the {len(held)} parameters of {type(optimizer).__qualname__} are not the model's",
+            help="make the optimizer after the model is moved, sharded or given adapters, of model.parameters(); give "
+            "parameters of something else an optimizer of their own",
+        )

@@ -7,11 +7,13 @@ order raises, because the silent alternative is training dense, or the wrong blo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 from weakref import finalize, ref
 
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
@@ -20,6 +22,8 @@ from raptr_dsl.backend import Executed
 from raptr_dsl.backend.checks import require_turn
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan, Step
+from raptr_torch import ranks
+from raptr_torch.agreement import TIMEOUT
 from raptr_torch.meter import Meter
 from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
@@ -37,10 +41,11 @@ class Runner:
         self.next_step = 0
         self._sites = sites
         self._bindings: list[OptimizerBinding] = []
-        self._is_open = False
+        self._is_open = self._is_complete = False
         self._units: Counter[str] = Counter()
         self._flops = 0
         self._attached = True
+        self._ranks: ranks.Ranks = ranks.Alone()
         self._watch = _watch_optimizers(self)
         sites.refuse()
 
@@ -58,7 +63,45 @@ class Runner:
             raise fail("optimizer-bound-twice", "this optimizer is bound to the plan already")
         binding = OptimizerBinding(optimizer, self._sites.parts, self.plan)
         self._bindings.append(binding)
+        self._is_complete = False
         binding.start()
+
+    def distribute(self, *, micro_batches: int | None = 1, timeout: timedelta = TIMEOUT) -> None:
+        """Trains together with all processes of torch.distributed's default group; alone if there are none.
+
+        Parameters and buffers become those of rank 0. Leaving a step averages the gradients, block by block, of the
+        blocks that ran. A model that FSDP2 has sharded averages its gradients itself, and keeps its parameters. Before
+        a step begins, all ranks have agreed on plan, step, mask and micro-batches.
+
+        Args:
+            micro_batches: training forwards of an optimizer step; None where they vary, at the price of reductions
+                that begin when the step is left.
+            timeout: how long ranks wait for each other between steps.
+
+        Raises:
+            RaptrError: `ranks-disagree`, `ranks-lost`.
+        """
+        self._join(lambda: ranks.distribute(self.plan, self._sites, micro_batches, timeout))
+
+    def adopt(
+        self, wrapper: DistributedDataParallel, *, micro_batches: int | None = None, timeout: timedelta = TIMEOUT
+    ) -> None:
+        """Trains together with other processes through a DistributedDataParallel that wraps the model already.
+
+        Its communication is cut down to the blocks that ran; `no_sync` is for the caller, as ever.
+
+        Raises:
+            RaptrError: `ranks-adopt`: the wrapper needs find_unused_parameters=True, and may have no static graph,
+                communication hook or reentrant checkpointing. `ranks-disagree`, `ranks-lost`.
+        """
+        self._join(lambda: ranks.adopt(self.plan, self._sites, wrapper, micro_batches, timeout))
+
+    def _join(self, make: Callable[[], ranks.Ranks]) -> None:
+        self._require_attached()
+        self._require_closed()
+        if not isinstance(self._ranks, ranks.Alone):
+            raise fail("ranks-twice", "this runner trains together with other processes already")
+        self._ranks = make()
 
     @contextmanager
     def step(self, index: int) -> Iterator[Step]:
@@ -69,7 +112,7 @@ class Runner:
         """
         self._require_turn(index)
         step = self.plan.step(index)
-        with self._running(step) as meter:
+        with self._running(step) as meter, self._ranks.together(step, meter):
             yield step
         self._commit(index, meter)
 
@@ -78,7 +121,7 @@ class Runner:
         """Trains everything on purpose, outside the plan: its steps are not counted."""
         self._require_attached()
         self._require_closed()
-        with self._running(None):
+        with self._running(None) as meter, self._ranks.together(None, meter):
             yield
 
     def executed(self) -> Executed:
@@ -93,6 +136,7 @@ class Runner:
         self._watch.remove()
         for binding in self._bindings:
             binding.release()
+        self._ranks.release()
         self._sites.release()
         return self._sites.model
 
@@ -122,23 +166,23 @@ class Runner:
             self._sites.refuse()
 
     def _commit(self, index: int, meter: Meter) -> None:
-        """Adds what one step ran. Units are counted per optimizer step, so micro-batches count once together."""
+        """Adds what one step ran."""
         self.next_step = index + 1
         self._flops += meter.flops
-        for axis, count in meter.units.items():
-            self._units[axis] += count // meter.passes
+        self._units.update(meter.per_step())
 
     def _require_bound(self, optimizer: Optimizer) -> None:
         """Refuses the step of an optimizer that holds parameters of the model and is not bound."""
         if any(binding.optimizer is optimizer for binding in self._bindings):
             return
+        parts = self._sites.parts
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                if parameter in self._sites.parts:
+                if parameter in parts:
                     raise fail(
                         "optimizer-unbound",
-                        f"{type(optimizer).__qualname__} steps {self._sites.parts[parameter].name} of a model that "
-                        "obeys a plan, and is not bound to the plan",
+                        f"{type(optimizer).__qualname__} steps {parts[parameter].name} of a model that obeys a plan, "
+                        "and is not bound to the plan",
                         help="call runner.bind(optimizer) before training",
                     )
 
@@ -152,6 +196,22 @@ class Runner:
                 help="attach(model, plan, optimizer), or runner.bind(optimizer) once it exists",
             )
         require_turn(index, self.next_step, self.plan)
+        self._require_complete()
+
+    def _require_complete(self) -> None:
+        """Refuses to begin while no optimizer holds some trained parameter of the model."""
+        if self._is_complete:
+            return
+        held = {p for binding in self._bindings for group in binding.optimizer.param_groups for p in group["params"]}
+        missing = [part.name for p, part in self._sites.parts.items() if p.requires_grad and p not in held]
+        if missing:
+            raise fail(
+                "optimizer-incomplete",
+                f"no optimizer that is bound to the plan holds {missing[0]}"
+                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
+                help="bind every optimizer; parameters that are not to be trained: requires_grad_(False)",
+            )
+        self._is_complete = True
 
     def _require_closed(self) -> None:
         if self._is_open:

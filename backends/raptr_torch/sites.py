@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raptr_dsl.backend.network import parameters
@@ -18,18 +19,36 @@ from raptr_torch.model import Running, RunningBlock, Transformer, Units, running
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where a parameter stands: its block, and the per-block axis whose units are its leading axis (None: none)."""
+    """Where a parameter stands.
+
+    Attributes:
+        block: the number of its block, None outside the blocks.
+        axis: the per-block axis whose units divide one of its dimensions, None where none does.
+        dim, sections, size: that dimension, and how it is divided: `sections` times all units, of `size` elements each.
+    """
 
     name: str
     block: int | None
     axis: str | None
+    dim: int = 0
+    sections: int = 1
+    size: int = 1
+
+    def elements(self, on: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool[elements of `dim`] from bool[units]."""
+        return np.tile(on.repeat(self.size), self.sections)
 
 
 class Sites(Protocol):
     """A model seen as sites of units."""
 
-    parts: Mapping[nn.Parameter, Part]
-    """Every parameter of the model, once."""
+    axes: frozenset[str]
+    """Those whose units are counted where they run."""
+
+    @property
+    def parts(self) -> Mapping[nn.Parameter, Part]:
+        """Every parameter of the model, once."""
+        ...
 
     @property
     def model(self) -> nn.Module: ...
@@ -49,6 +68,8 @@ class Sites(Protocol):
 
 class TransformerSites:
     """The sites of raptr_torch's own model: a mask is one value that the model hands down its call tree."""
+
+    axes = frozenset({"depth", "heads", "width"})
 
     def __init__(self, model: Transformer) -> None:
         self.model = model

@@ -237,7 +237,7 @@ def test_an_attached_model_is_refused() -> None:
 
 
 def test_a_foreign_model_is_refused() -> None:
-    with refused("attach-model", "Linear"):
+    with refused("attach-stack", "Linear"):
         attach(nn.Linear(2, 2), drawn_plan(SMALL, [{}]))
     with refused("attach-model", "Linear"):
         BACKEND.shape(nn.Linear(2, 2))

@@ -1,0 +1,215 @@
+"""Looking at a model that somebody else wrote: all that can be refused is refused here, before it is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.plan import Plan
+from raptr_torch.attached import ModuleSites
+from raptr_torch.families import FAMILIES
+from raptr_torch.layouts import Layout, UnitLinears, layout_of, refusal_of
+from raptr_torch.proof import Call, capture, example_of, prove
+from raptr_torch.stacks import Stack, find_stacks, unwrapped
+from raptr_torch.swap import Swapped
+from raptr_torch.units import AxisLinears
+
+_CONFIG_OPTIONS = ("output_hidden_states",)
+_CACHES = ("past_key_values", "past_key_value", "layer_past")
+
+
+def sites_of(
+    model: nn.Module,
+    plan: Plan,
+    stacks: Sequence[str] | None = None,
+    layout: Layout | None = None,
+    example: Any = None,
+) -> ModuleSites:
+    """Makes a model obey a plan's steps; see `raptr_torch.attach` for the arguments.
+
+    Raises:
+        RaptrError: it cannot be; the model is left as it was.
+    """
+    _require_plain(model)
+    _require_planned_config(model, plan.shape)
+    found = find_stacks(model, plan.shape, stacks)
+    _require_untied(model, found)
+    _require_odd_blocks_kept(found, plan)
+    thinned = sorted({axis for stage in plan.stages for axis in stage.axes} - {"depth"})
+    units = {axis: _linears(axis, found, plan.shape, layout) for axis in thinned}
+    _try(model, found, units, layout, example)
+    return ModuleSites(model, found, units)
+
+
+def _require_plain(model: nn.Module) -> None:
+    """Refuses models that are attached, compiled as a whole, or wrapped."""
+    if any(isinstance(module, Swapped) for module in model.modules()):
+        raise fail("attach-twice", "the model is attached to a plan already", help="call runner.detach() first")
+    if hasattr(model, "_orig_mod") or getattr(model, "_compiled_call_impl", None) is not None:
+        raise fail(
+            "attach-compiled",
+            "the model was given to torch.compile as a whole, which freezes the mask of one step",
+            help="attach the model as it was before, and call runner.compile(): it compiles the blocks",
+        )
+    if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+        raise fail(
+            "attach-model",
+            f"the model is wrapped in {type(model).__qualname__}",
+            help="attach the model within: attach(model.module, …)",
+        )
+    config = getattr(model, "config", None)
+    for option in _CONFIG_OPTIONS:
+        if getattr(config, option, False):
+            raise _option(option)
+
+
+def _require_planned_config(model: Any, shape: ModelShape) -> None:
+    """Compares what the config of a known model says with the plan; how it is fed is no part of that."""
+    family = next((FAMILIES[cls.__name__] for cls in type(model).__mro__ if cls.__name__ in FAMILIES), None)
+    if family is None or not hasattr(model, "config"):
+        return
+    words = {**family.constants, **{word: read(model.config) for word, read in family.words.items()}}
+    differ = [(word, getattr(shape, word), value) for word, value in words.items() if getattr(shape, word) != value]
+    if differ:
+        word, planned, actual = differ[0]
+        raise fail(
+            "attach-shape",
+            f"the plan is for a model of {word}={planned}, and this one has {word}={actual}",
+            notes=tuple(
+                f"{word}: {planned} in the plan, {actual} in the model" for word, planned, actual in differ[1:]
+            ),
+            help="compile the schedule for this model's shape: model=raptr_torch.shape(model)",
+        )
+
+
+def _require_untied(model: nn.Module, stacks: Sequence[Stack]) -> None:
+    """Refuses blocks that share parameters with each other or with anything else."""
+    owners: dict[int, str] = {}
+    for stack in stacks:
+        for path, block in stack.blocks:
+            for name, parameter in block.named_parameters():
+                other = owners.setdefault(id(parameter), path)
+                if other != path:
+                    raise _tied(f"{path}.{name}", other)
+    inside = {id(module) for stack in stacks for block in stack.modules for module in block.modules()}
+    for path, module in model.named_modules():
+        if id(module) in inside:
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) in owners:
+                raise _tied(f"{path}.{name}", owners[id(parameter)])
+
+
+def _tied(name: str, other: str) -> RaptrError:
+    return fail(
+        "attach-tied",
+        f"{name} is also a parameter of {other}: when one is left out, the other would train it",
+        help="give each block parameters of its own",
+    )
+
+
+def _require_odd_blocks_kept(stacks: Sequence[Stack], plan: Plan) -> None:
+    """A block with parameters that the others lack (T5's first makes the position bias) does what they cannot."""
+    for stack in stacks:
+        kinds = [tuple((name, p.shape) for name, p in block.named_parameters()) for block in stack.modules]
+        common = max(set(kinds), key=kinds.count)
+        for place, kind in enumerate(kinds):
+            if kind == common:
+                continue
+            for stage in plan.stages:
+                rule = stage.axes.get("depth")
+                if rule is not None and place not in rule.keep:
+                    path = stack.blocks[place][0]
+                    name = next(iter({name for name, _ in kind} ^ {name for name, _ in common}), "a shape")
+                    raise fail(
+                        "attach-blocks",
+                        f"{path} is not like the other blocks ({name}), so they cannot stand in for it",
+                        help=f"keep it: `keep depth=[{place}]`" if place else "keep it: `keep depth=first`",
+                    )
+
+
+def _linears(axis: str, stacks: Sequence[Stack], shape: ModelShape, given: Layout | None) -> list[AxisLinears]:
+    """The layers of an axis in all blocks."""
+    units = shape.kv_heads if axis == "heads" else shape.ffn // shape.width_group
+    elements = shape.heads * shape.head_dim if axis == "heads" else shape.ffn
+    found = []
+    for stack in stacks:
+        for path, wrapped in stack.blocks:
+            block = unwrapped(wrapped)
+            linears = _layout(axis, path, block, given)
+            site = AxisLinears.of(block, path, axis, linears, units)
+            held = site.output_cut.size * units
+            if held != elements:
+                raise fail(
+                    "attach-shape",
+                    f"the plan is for {elements} columns of {axis}, and {path}.{linears.output} has {held}",
+                    help="compile the schedule for this model's shape",
+                )
+            found.append(site)
+    return found
+
+
+def _layout(axis: str, path: str, block: nn.Module, given: Layout | None) -> UnitLinears:
+    refusal = "" if given else refusal_of(block)
+    if refusal:
+        raise fail(
+            "attach-units",
+            f"{axis} of {type(block).__qualname__} cannot be selected: {refusal}",
+            help=f"leave {axis} at full size in the schedule; depth works",
+        )
+    layout = given or layout_of(block)
+    linears = layout.axis(axis) if layout else None
+    if linears is None:
+        raise fail(
+            "attach-units",
+            f"it is not known where {path}, a {type(block).__qualname__}, has its {axis}",
+            help=f"describe it: attach(…, layout=Layout({axis}=UnitLinears(inputs=(…), output=…)))",
+        )
+    return linears
+
+
+def _try(
+    model: nn.Module,
+    stacks: Sequence[Stack],
+    units: Mapping[str, Sequence[AxisLinears]],
+    layout: Layout | None,
+    example: Any,
+) -> None:
+    """Runs a tiny batch, where there is one; proves what is to be selected on first and last block of each stack."""
+    if example is None:
+        example = example_of(model)
+    if example is None:
+        if units:
+            raise fail(
+                "attach-example",
+                f"what {type(model).__qualname__} takes is not known, so {' and '.join(units)} cannot be proven on it",
+                help="give a tiny batch: attach(…, example={name: tensor, …}), or a tuple of positional arguments",
+            )
+        return
+    if any(p.is_meta or type(p) is not nn.Parameter for p in model.parameters()):  # sharded: no forward before training
+        return
+    tried = {path: block for stack in stacks for path, block in (stack.blocks[0], stack.blocks[-1])}
+    calls = capture(model, tried, example)
+    _require_no_cache(calls)
+    numbers = {path: number for number, (path, _) in enumerate(block for stack in stacks for block in stack.blocks)}
+    for axis, sites in units.items():
+        for path, wrapped in tried.items():
+            block = unwrapped(wrapped)
+            prove(path, block, calls[path], axis, _layout(axis, path, block, layout), sites[numbers[path]].units)
+
+
+def _require_no_cache(calls: Mapping[str, Call]) -> None:
+    if any(call.kwargs.get(word) is not None for call in calls.values() for word in _CACHES):
+        raise _option("use_cache")
+
+
+def _option(option: str) -> RaptrError:
+    return fail(
+        "attach-option",
+        f"the model's config says {option}=True, and blocks that are left out would be missing from it",
+        help=f"model.config.{option} = False",
+    )
