@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.flops.accounting import MATMUL, Accounting, whole
+from raptr_dsl.flops.backward import is_partial
 from raptr_dsl.flops.cells import cells
 from raptr_dsl.flops.parts import Costs, Exact
 from raptr_dsl.flops.report import Powers, powers_by_part
@@ -29,13 +30,14 @@ class FlopSpread:
 
     def __init__(self, shape: ModelShape, stages: Sequence[BoundStage]) -> None:
         self._shape = shape
-        self._stages = [_Stage(stage, shape) if _varies(stage) else None for stage in stages]
+        self._stages = [_Stage(stage, shape) if varies(stage) else None for stage in stages]
 
     def variances(self, accounting: Accounting = MATMUL) -> tuple[Exact | None, ...]:
         """The variance of each stage's FLOPs over all seeds; stages are independent, so that the run's is the sum.
 
-        None for a stage of which it is not known: its blocks are dealt in rounds (`balanced`, `rotate`), and an axis
-        whose number of units varies holds its draws for longer than the blocks hold theirs.
+        None for a stage of which it is not known: some of its blocks run without being trained, which ones is drawn; or
+        its blocks are dealt in rounds (`balanced`, `rotate`), and an axis whose number of units varies holds its draws
+        for longer than the blocks hold theirs.
 
         Raises:
             ValueError: the account does not fit the shape.
@@ -44,9 +46,14 @@ class FlopSpread:
         return tuple(0 if stage is None else stage.variance(stacks) for stage in self._stages)
 
 
-def _varies(stage: BoundStage) -> bool:
-    """Whether the number of active units differs between draws of one size."""
-    return any(rule.choices or not rule.law.exact for rule in stage.axes.values())
+def varies(stage: BoundStage) -> bool:
+    """Whether seeds differ in what a stage costs."""
+    return any(
+        draw.choices or not draw.law.exact or (rule.train is not None and draw.law.varies)
+        for rule in stage.axes.values()
+        for draw in (rule, rule.train)
+        if draw is not None
+    )
 
 
 class _Pair(NamedTuple):
@@ -139,7 +146,7 @@ class _Stage:
 
     def variance(self, stacks: Sequence[Costs]) -> Exact | None:
         """Of the stage's FLOPs, if the parts of one block of each stack cost that much a step at full size."""
-        if self._pairs is None:
+        if is_partial(self._stage) or self._pairs is None:
             return None
         costs: dict[Powers, list[Exact]] = {}
         for stack, parts in enumerate(stacks):
