@@ -92,11 +92,12 @@ class BlockState:
         factor = now.factors[self.index]
         if factor is False:
             return self._identity(run, args, kwargs)
-        output = run(*args, **kwargs)
-        if not _is_recomputing():
-            now.meter.ran(self)
-        elif not now.meter.forwards[self.index]:
+        is_recomputing = _is_recomputing()
+        if is_recomputing and not now.meter.forwards[self.index]:
             raise outside()  # a graph of an earlier step, whose mask is gone
+        output = run(*args, **kwargs)
+        if not is_recomputing:
+            now.meter.ran(self)
         hidden = _hidden(args, kwargs)
         self._see(output, hidden, args, kwargs)
         if factor is None:

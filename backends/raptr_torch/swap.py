@@ -24,7 +24,7 @@ class Swapped:
     def __reduce_ex__(self, protocol: Any) -> Any:
         plain = object.__new__(plain_class(type(self)))
         plain.__dict__.update({word: value for word, value in self.__dict__.items() if not word.startswith(PREFIX)})
-        return plain.__reduce_ex__(protocol)
+        return plain.__reduce_ex__(min(protocol, 1))  # later ones insist that a class made for an object is its own
 
 
 def swap(module: nn.Module, mixin: type[Swapped], **attributes: Any) -> None:

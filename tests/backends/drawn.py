@@ -33,6 +33,7 @@ class DrawnPlan:
     masks: Sequence[Mapping[str, AxisMask]]
     idle: Mapping[str, str] = field(default_factory=dict)
     scale: str = "none"
+    keep: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -41,7 +42,7 @@ class DrawnPlan:
     @property
     def stages(self) -> tuple[BoundStage, ...]:
         axes = {
-            axis: BoundRule(law=Fixed(), scale=self.scale, idle=cast(Any, self.idle.get(axis, "zero")))
+            axis: BoundRule(law=Fixed(), keep=self.keep, scale=self.scale, idle=cast(Any, self.idle.get(axis, "zero")))
             for axis in sorted({axis for masks in self.masks for axis in masks} | set(self.idle))
         }
         return (BoundStage(start=0, stop=self.steps, duration=Fraction(self.steps), axes=axes),)
@@ -55,8 +56,9 @@ def drawn_plan(
     masks: Sequence[Mapping[str, AxisMask]],
     idle: Mapping[str, str] | None = None,
     scale: str = "none",
+    keep: tuple[int, ...] = (),
 ) -> Plan:
-    return cast(Plan, DrawnPlan(shape, masks, idle or {}, scale))
+    return cast(Plan, DrawnPlan(shape, masks, idle or {}, scale, keep))
 
 
 def mask(shape: ModelShape, axis: str, on: Any, scale: Any = 1.0) -> AxisMask:
