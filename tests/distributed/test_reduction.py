@@ -1,0 +1,109 @@
+"""Our own reduction: the gradients of one process, nothing sent for what idles, and no rank that waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from raptr_torch.reduction import BlockReduction
+from raptr_torch.sites import Part
+from tests.distributed.launch import on_ranks, values
+from tests.distributed.loops import attached, loss_of, parts, plan, train
+
+
+@contextmanager
+def sent() -> Iterator[list[int]]:
+    """The elements of every sum over ranks that is asked for meanwhile."""
+    elements: list[int] = []
+    original: Callable[..., Any] = dist.all_reduce
+
+    def counting(tensor: Tensor, op: Any = dist.ReduceOp.SUM, *args: Any, **options: Any) -> Any:
+        if tensor.is_floating_point() and tensor.dim():
+            elements.append(tensor.numel())
+        return original(tensor, op, *args, **options)
+
+    dist.all_reduce = counting
+    try:
+        yield elements
+    finally:
+        dist.all_reduce = original
+
+
+def whole_run(folder: Path, micro_batches: int, declared: int | None) -> dict[str, Any]:
+    """50 steps; a rank begins with weights of its own."""
+    model, optimizer, runner = attached(plan(), init=dist.get_rank())
+    runner.distribute(micro_batches=declared)
+    losses = train(model, optimizer, runner, micro_batches)
+    torch.save(model.state_dict(), folder / f"weights-{dist.get_rank()}.pt")
+    return {"losses": losses, "flops": runner.executed().flops}
+
+
+@pytest.mark.parametrize("ranks", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("micro_batches", "declared"),
+    [(2, 2), pytest.param(2, None, marks=pytest.mark.slow), pytest.param(1, 1, marks=pytest.mark.slow)],
+)
+def test_losses_are_those_of_one_process(tmp_path: Path, ranks: int, micro_batches: int, declared: int | None) -> None:
+    model, optimizer, runner = attached(plan())
+    expected = train(model, optimizer, runner, micro_batches)
+    outcomes = values(
+        on_ranks(whole_run, tmp_path, ranks=ranks, micro_batches=micro_batches, declared=declared, limit=90)
+    )
+    for rank, outcome in enumerate(outcomes):
+        np.testing.assert_allclose(outcome["losses"], expected, rtol=1e-9)
+        weights = torch.load(tmp_path / f"weights-{rank}.pt")
+        assert all(torch.equal(weights[name], tensor) for name, tensor in torch.load(tmp_path / "weights-0.pt").items())
+        for name, tensor in model.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=1e-6, atol=1e-9)
+    assert sum(outcome["flops"] for outcome in outcomes) == runner.executed().flops
+
+
+def idle_blocks(folder: Path) -> list[dict[str, Any]]:
+    """What steps of two micro-batches send, and which idle blocks have gradients then."""
+    model, optimizer, runner = attached(plan())
+    runner.distribute(micro_batches=2)
+    found = []
+    for step in range(3):
+        with sent() as elements, runner.step(step) as planned:
+            for tokens in parts(runner.plan, step, 2, dist.get_world_size(), dist.get_rank()):
+                (loss_of(model, tokens) / 2).backward()
+        idle = [block for block, on in enumerate(planned.axes["depth"].on[0]) if not on]
+        missing = [all(p.grad is None for p in model.blocks[block].parameters()) for block in idle]
+        running = [p for name, p in model.named_parameters() if not any(f"blocks.{b}." in name for b in idle)]
+        marks = len(running)  # one a parameter: whether any rank has a gradient of it
+        found.append({"sent": sum(elements), "running": sum(p.numel() for p in running) + marks, "idle": missing})
+        optimizer.step()
+        optimizer.zero_grad()
+    return found
+
+
+def experts(folder: Path) -> dict[str, Any]:
+    """Rank 0 uses one expert and rank 1 another, nobody the third, in each of two blocks."""
+    model = nn.ModuleList(nn.ParameterList([torch.ones(2) for _ in range(3)]) for _ in range(2))
+    where = {p: Part(name, int(name[0]), None) for name, p in model.named_parameters()}
+    reduction, rank = BlockReduction(model, where, micro_batches=1), dist.get_rank()
+    reduction.begin({0, 1})
+    sum(block[rank].sum() for block in model).backward()
+    reduction.finish()
+    return {name: p.grad if p.grad is None else p.grad.tolist() for name, p in model.named_parameters()}
+
+
+def both(folder: Path) -> dict[str, Any]:
+    return {"steps": idle_blocks(folder), "experts": experts(folder)}
+
+
+def test_idle_blocks_send_nothing_and_a_missing_gradient_is_zeros(tmp_path: Path) -> None:
+    for outcome in values(on_ranks(both, tmp_path)):
+        for step in outcome["steps"]:
+            assert step["idle"] == [True] * 4
+            assert step["sent"] == step["running"]
+        half = [0.5, 0.5]
+        assert outcome["experts"] == {f"{block}.{n}": [half, half, None][n] for block in range(2) for n in range(3)}
