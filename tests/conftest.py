@@ -10,6 +10,11 @@ from hypothesis import settings
 
 # Workers share the cores: one thread each, set before torch or numpy are imported anywhere (subprocesses inherit it).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Small programs that run once or twice: compiling them fast matters, not that they are fast. Benchmarks are not so.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
+)
 
 # "ci" draws the same examples every time, so that a red run is about the change; "dev" looks for new ones.
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)

@@ -12,7 +12,7 @@ from raptr_dsl.ir.plan import Plan
 
 if TYPE_CHECKING:
     from raptr_jax.model import Transformer
-    from raptr_jax.optim import Optimizer, optim
+    from raptr_jax.optim import Optimizer, optimizer
     from raptr_jax.scan import BlockMask, block_mask, scan_blocks, stack, unstack
 
 
@@ -67,7 +67,7 @@ shape = BACKEND.shape
 
 _HOMES = {
     **dict.fromkeys(("BlockMask", "block_mask", "scan_blocks", "stack", "unstack"), "raptr_jax.scan"),
-    **dict.fromkeys(("Optimizer", "optim"), "raptr_jax.optim"),
+    **dict.fromkeys(("Optimizer", "optimizer"), "raptr_jax.optim"),
 }
 
 
@@ -87,7 +87,7 @@ __all__ = [
     "Optimizer",
     "attach",
     "block_mask",
-    "optim",
+    "optimizer",
     "scan_blocks",
     "shape",
     "stack",

@@ -53,7 +53,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Made by `optim`, which refuses what would not mean what it says."""
+    """Made by `optimizer`, which refuses what would not mean what it says."""
 
     clip: float | None
     per_block: optax.GradientTransformation
@@ -71,7 +71,7 @@ class Optimizer:
 
         Args:
             gradients: of the blocks that ran, [k, …], and of the rest.
-            lr: of this step: `optimizer.lr(step)`, evaluated on the host and given as an argument.
+            lr: of this step: `lr(step)`, evaluated on the host and given as an argument.
             accept: nothing is changed where it is false, or where the gradient is not finite.
 
         Returns:
@@ -114,7 +114,9 @@ class Optimizer:
         return jax.tree.map(jnp.where, (rows, state_rows), (new, new_state), (parameters, state))
 
 
-def optim(clip: float | None, per_block: optax.GradientTransformation, lr: float | Callable[[int], float]) -> Optimizer:
+def optimizer(
+    clip: float | None, per_block: optax.GradientTransformation, lr: float | Callable[[int], float]
+) -> Optimizer:
     """An optimizer whose transform is applied to each block by itself.
 
     Args:

@@ -26,6 +26,14 @@ class Program:
     flops: int
 
 
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A program that is traced and not yet compiled; `lower` and `flops` as of `jax.stages.Traced` and `Program`."""
+
+    lower: Callable[[], jax.stages.Lowered]
+    flops: int
+
+
 class Programs:
     """The programs of `function(*state, *arguments)`.
 
@@ -75,10 +83,16 @@ class Programs:
         for program in list(self._programs.values()):
             program.exception()
 
-    def _compile(self, arguments: tuple[Any, ...]) -> Program:
+    def traced(self, *arguments: Any) -> Traced:
+        """What would be compiled for such arguments."""
         with self._context():
             traced = self._jitted.trace(*self._state, *jax.tree.map(_shape, arguments))
-            return Program(traced.lower().compile(), matmul_flops(traced.jaxpr))
+            return Traced(traced.lower, matmul_flops(traced.jaxpr))
+
+    def _compile(self, arguments: tuple[Any, ...]) -> Program:
+        traced = self.traced(*arguments)
+        with self._context():
+            return Program(traced.lower().compile(), traced.flops)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

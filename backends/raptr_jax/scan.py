@@ -119,20 +119,15 @@ def depth(stacked: Tree) -> int:
 
 def take(stacked: Tree, index: Array | np.ndarray) -> Tree:
     """[L, …] → [k, …]: the rows of a checked index. `put` is its inverse."""
-    return jax.tree.map(
-        lambda leaf: leaf.at[index].get(mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True), stacked
-    )
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[index].get(**_CHECKED), stacked)
 
 
 def put(stacked: Tree, index: Array | np.ndarray, part: Tree) -> Tree:
     """[L, …] with the rows of a checked index replaced by `part` [k, …]. `take` is its inverse."""
-    return jax.tree.map(
-        lambda leaf, rows: leaf.at[index].set(
-            rows, mode="promise_in_bounds", unique_indices=True, indices_are_sorted=True
-        ),
-        stacked,
-        part,
-    )
+    return jax.tree.map(lambda leaf, rows: jnp.asarray(leaf).at[index].set(rows, **_CHECKED), stacked, part)
+
+
+_CHECKED: Any = {"mode": "promise_in_bounds", "unique_indices": True, "indices_are_sorted": True}
 
 
 def stack(blocks: Sequence[Tree]) -> Tree:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raptr_dsl.axes import AXES
@@ -26,9 +26,14 @@ def losses(trainer: Trainer, steps: range) -> list[float]:
     return [trainer.step(index, batch(SMALL, index)).loss for index in steps]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_executed_equals_planned(backend: Backend, data: st.DataObject) -> None:
+EXAMPLES = {"jax": 5}  # two programs to compile in each; test_jax_flops.py draws more and compiles none
+
+
+def test_executed_equals_planned(backend: Backend) -> None:
+    settings(max_examples=EXAMPLES.get(backend.name, 25))(given(data=st.data())(executed_equals_planned))(backend)
+
+
+def executed_equals_planned(backend: Backend, data: st.DataObject) -> None:
     shape = data.draw(shapes())
     masks = [data.draw(masks_of(shape)) for _ in range(2)]
     trainer = backend.trainer(
@@ -65,10 +70,10 @@ def test_evaluation_weighs_every_target_alike(backend: Backend) -> None:
 
 def test_micro_batches_do_not_change_the_mean(backend: Backend) -> None:
     one, four = (
-        backend.trainer(drawn_plan(SMALL, MIXED * 2), FLOAT64.model_copy(update={"micro_batches": count}))
+        backend.trainer(drawn_plan(SMALL, MIXED[2:] * 2), FLOAT64.model_copy(update={"micro_batches": count}))
         for count in (1, 4)
     )
-    np.testing.assert_allclose(losses(one, range(10)), losses(four, range(10)), rtol=1e-12)
+    np.testing.assert_allclose(losses(one, range(6)), losses(four, range(6)), rtol=1e-12)
     assert one.executed() == four.executed()
 
 
