@@ -32,6 +32,7 @@ class Axis:
         space: the axis's units in a model of a given shape.
         powers: for each part of the FLOP account that shrinks with this axis, the exponent.
         laws: the sampling laws that make sense on it; None for all.
+        lacks: attributes of a stage that mean nothing on it.
         units_are_blocks: whether a unit is a block: one that is off idles all within it, and `sqrt` and `linear`
             look at the skipped ones behind an active one (rule 29).
     """
@@ -43,6 +44,7 @@ class Axis:
     space: Callable[[ModelShape], Space]
     powers: Mapping[str, int]
     laws: frozenset[str] | None = None
+    lacks: frozenset[str] = frozenset({"train", "grow", "moments"})
     units_are_blocks: bool = False
 
     def units_of(self, elements: int | Fraction, shape: ModelShape) -> Fraction:
@@ -67,6 +69,7 @@ AXES: dict[str, Axis] = {
             per_block=False,
             space=lambda shape: Space(sites=shape.stacks, units=shape.layers, group=1),
             powers=dict.fromkeys(_ATTENTION + _FFN, 1),
+            lacks=frozenset(),
             units_are_blocks=True,
         ),
         Axis(

@@ -22,14 +22,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+FEATURES = frozenset({"train", "freeze", "grow", "rewarm"})
+"""Training some of the blocks that run, freezing other parts, copying blocks, a factor of the learning rate."""
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a backend can execute, by the language's own words."""
+    """What a backend can execute, by the language's own words.
+
+    Attributes:
+        attributes: of `FEATURES`, what a plan can ask for beyond masks, scales and what becomes of idle units.
+    """
 
     axes: frozenset[str]
     scales: frozenset[str]
     idle: frozenset[str]
     dtypes: frozenset[str]
+    attributes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

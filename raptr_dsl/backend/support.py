@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from raptr_dsl.backend.protocol import Backend
 from raptr_dsl.diagnostics import Diagnostic
+from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 
 
@@ -11,9 +12,8 @@ def unsupported(plan: Plan, backend: Backend) -> tuple[Diagnostic, ...]:
     """One `backend-unsupported` for each word of the plan that the backend does not declare."""
     stages_by_need: dict[tuple[str, str, str], list[str]] = {}
     for index, stage in enumerate(plan.stages):
-        for axis, rule in stage.axes.items():
-            for need in _needs(axis, rule.scale, rule.idle):
-                stages_by_need.setdefault(need, []).append(stage.name or f"stage {index + 1}")
+        for need in _needs(stage):
+            stages_by_need.setdefault(need, []).append(stage.name or f"stage {index + 1}")
     return tuple(
         Diagnostic(
             code="backend-unsupported",
@@ -27,7 +27,16 @@ def unsupported(plan: Plan, backend: Backend) -> tuple[Diagnostic, ...]:
     )
 
 
-def _needs(axis: str, scale: str, idle: str) -> Iterator[tuple[str, str, str]]:
-    yield "axes", "axis ", axis
-    yield "scales", "scale=", scale
-    yield "idle", "idle=", idle
+def _needs(stage: BoundStage) -> Iterator[tuple[str, str, str]]:
+    for axis, rule in stage.axes.items():
+        yield "axes", "axis ", axis
+        yield "scales", "scale=", rule.scale
+        yield "idle", "idle=", rule.idle
+        if rule.train:
+            yield "attributes", f"{axis}.", "train"
+        if rule.growth or rule.born:
+            yield "attributes", f"{axis}.", "grow"
+    if stage.freeze:
+        yield "attributes", "", "freeze"
+    if stage.rewarm:
+        yield "attributes", "", "rewarm"

@@ -1,14 +1,22 @@
 """Schedule + model shape + horizon → bound schedule: whole steps, whole units, every rule drawable."""
 
+from fractions import Fraction
+from math import floor
+from typing import Any
+
 from raptr_dsl.axes import AXES, Axis, Space
+from raptr_dsl.compiler.attributes import FAILED
+from raptr_dsl.compiler.backward import check_backward
+from raptr_dsl.compiler.growth import full_rule, with_growth
 from raptr_dsl.compiler.origins import Origins, Path
-from raptr_dsl.compiler.sizing import Sizer
+from raptr_dsl.compiler.sizing import Sized, Sizer
 from raptr_dsl.compiler.tiling import Tile, horizon_of, tile
 from raptr_dsl.compiler.units import MAX_UNITS
 from raptr_dsl.diagnostics import Diagnostics
-from raptr_dsl.ir.bound import BoundRule, BoundSchedule, BoundStage
+from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundSchedule, BoundStage
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.schedule import PARTIAL, AxisRule, Schedule
+from raptr_dsl.ir.schedule import PARTIAL, AxisRule, Schedule, Stage
+from raptr_dsl.laws import Law
 from raptr_dsl.occupancy import runs_in_full
 from raptr_dsl.sampling import pools
 from raptr_dsl.wording import plural
@@ -39,6 +47,11 @@ def bind(
     bound = tuple(stage for stage in stages if stage is not None)
     if len(bound) < len(stages):
         return None
+    numbers = [tiled.stage for tiled in tiles]
+    grown = with_growth(schedule, bound, numbers, shape, origins, diagnostics)
+    if grown is None or not check_backward(grown, numbers, shape, origins, diagnostics):
+        return None
+    bound = grown
     partial = PARTIAL in schedule.allow
     if not partial and not binder.ends_full(bound[-1], tiles[-1]):
         return None
@@ -63,6 +76,11 @@ def _is_countable(horizon: int, diagnostics: Diagnostics) -> bool:
     return False
 
 
+def _draws_anew(law: Law, sized: Sized) -> bool:
+    """Whether it matters how long a draw lasts."""
+    return law.varies or bool(sized.choices) or len(sized.borders) > 1
+
+
 class _Binder:
     """Binds the stages of one schedule to one model."""
 
@@ -77,11 +95,38 @@ class _Binder:
         for name, rule in stage.axes.items():
             bound = self._rule(tiled, AXES[name], rule)
             good &= bound is not None
-            if bound is not None and not runs_in_full(bound, self._spaces[name]):
-                rules[name] = bound
-        if not good:
+            if bound is None or not runs_in_full(bound, self._spaces[name]):
+                rules |= {name: bound} if bound else {}
+            elif bound.train:
+                rules[name] = full_rule(self._spaces[name].units, train=bound.train)
+        rewarm = self._rewarm(tiled, stage)
+        if not good or rewarm is None:
             return None
-        return BoundStage(name=stage.name, start=tiled.start, stop=tiled.stop, duration=tiled.duration, axes=rules)
+        return BoundStage(
+            name=stage.name,
+            start=tiled.start,
+            stop=tiled.stop,
+            duration=tiled.duration,
+            axes=rules,
+            rewarm=rewarm,
+            **stage.attributes(),
+        )
+
+    def _rewarm(self, tiled: Tile, stage: Stage) -> int | None:
+        """The steps in which the learning rate climbs: a share of the stage is rounded once, as borders are."""
+        if stage.rewarm is None:
+            return 0
+        steps, amount = tiled.stop - tiled.start, stage.rewarm
+        rewarm = amount.value if amount.is_count else floor(amount.value * steps + Fraction(1, 2))
+        if rewarm <= steps:
+            return int(rewarm)
+        self._say(
+            ("stages", tiled.stage, "rewarm"),
+            "rewarm-too-long",
+            f"the learning rate is to climb for {plural(rewarm, 'step')}, and the stage has {plural(steps, 'step')}",
+            help="write a share of the stage, such as rewarm=10%, or fewer steps",
+        )
+        return None
 
     def _rule(self, tiled: Tile, axis: Axis, rule: AxisRule) -> BoundRule | None:
         space, path = self._spaces[axis.name], ("stages", tiled.stage, "axes", axis.name)
@@ -96,25 +141,42 @@ class _Binder:
         keep = self._keep(rule, axis, space, path)
         if keep is None:
             return None
-        steps = tiled.stop - tiled.start
-        every = steps if rule.every is None else rule.every
-        sizer = Sizer(
-            axis,
-            space,
-            rule.law.exact,
-            len(keep),
-            steps,
-            every,
-            self._origins.at((*path, "size")),
-            self._diagnostics,
-        )
-        sized = sizer.bind(rule.size)
-        if sized is None:
+        sized = self._sizer(tiled, axis, rule, rule.law, len(keep), (*path, "size")).bind(rule.size)
+        train = self._train(tiled, axis, rule, path) if rule.train and rule.train.law else None
+        if sized is None or train is FAILED:
             return None
         bound = BoundRule(
-            **rule.attributes(), keep=keep, sizes=sized.borders, measure=sized.measure, choices=sized.choices
+            **rule.attributes(),
+            keep=keep,
+            sizes=sized.borders,
+            measure=sized.measure,
+            choices=sized.choices,
+            train=train,
         )
-        return bound if self._can_draw(bound, axis, space, path) else None
+        return bound if self._can_draw(bound, axis, space, (*path, "law")) else None
+
+    def _sizer(self, tiled: Tile, axis: Axis, rule: AxisRule, law: Law, kept: int, path: Path) -> Sizer:
+        steps, space = tiled.stop - tiled.start, self._spaces[axis.name]
+        every = steps if rule.every is None else rule.every
+        return Sizer(axis, space, law.exact, kept, steps, every, self._origins.at(path), self._diagnostics)
+
+    def _train(self, tiled: Tile, axis: Axis, rule: AxisRule, path: Path) -> Any:
+        """Which units train, None for all of them, or FAILED with what is wrong recorded."""
+        space, training, place = self._spaces[axis.name], rule.train, (*path, "train")
+        assert training and training.law and training.size
+        sized = self._sizer(tiled, axis, rule, training.law, 0, place).bind(training.size)
+        if sized is None:
+            return FAILED
+        draw = BoundDraw(
+            law=training.law,
+            every=rule.every if _draws_anew(training.law, sized) else 1,
+            sizes=sized.borders,
+            measure=sized.measure,
+            choices=sized.choices,
+        )
+        if runs_in_full(draw, space):
+            return None
+        return draw if self._can_draw(draw, axis, space, place) else FAILED
 
     def _keep(self, rule: AxisRule, axis: Axis, space: Space, path: Path) -> tuple[int, ...] | None:
         units = {unit + space.units if unit < 0 else unit for unit in rule.keep}
@@ -129,10 +191,10 @@ class _Binder:
         )
         return None
 
-    def _can_draw(self, rule: BoundRule, axis: Axis, space: Space, path: Path) -> bool:
+    def _can_draw(self, rule: BoundDraw, axis: Axis, space: Space, path: Path) -> bool:
         if rule.choices and rule.law.anchored:
             self._say(
-                (*path, "size"),
+                (*path[:-1], "size") if path[-1] == "law" else path,
                 "drawn-size-in-rounds",
                 f"{rule.law.law} deals its units in rounds of one size; a drawn size has no rounds",
                 help="write sample=fixed",
@@ -140,7 +202,7 @@ class _Binder:
             return False
         problems = dict.fromkeys(problem for pool in pools(rule, space) for problem in rule.law.problems(pool))
         for problem in problems:
-            self._say((*path, "law"), "cannot-draw", problem)
+            self._say(path, "cannot-draw", problem)
         return not problems
 
     def ends_full(self, stage: BoundStage, tiled: Tile) -> bool:

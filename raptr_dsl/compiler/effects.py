@@ -12,25 +12,23 @@ from raptr_dsl.ir.schedule import AxisRule
 from raptr_dsl.syntax import ast
 
 
-def refuse_unfinished(given: Given, scope: Scope) -> bool:
-    """Whether some attribute is one that this version refuses, wherever it stands; if so it is recorded."""
-    found = False
-    for attribute in (*given.bare.values(), *given.own.values()):
-        known = ATTRIBUTES[attribute.name.text]
-        if known.is_unfinished:
-            found = True
-            known.read(attribute.value, AXES["depth"], scope)
-    return found
+def speaks_at_full(name: str, axis: str, given: Given, settings: Settings) -> bool:
+    """Whether an attribute has an effect on an axis that runs in full, beside what else is set there."""
+    return name not in AXES[axis].lacks and any(
+        other in given.bare or (axis, other) in given.own or other in settings[axis]
+        for other in ATTRIBUTES[name].at_full
+        if other not in AXES[axis].lacks
+    )
 
 
-def refuse_for_full_axes(given: Given, thinned: list[str], scope: Scope) -> None:
+def refuse_for_full_axes(given: Given, thinned: list[str], settings: Settings, scope: Scope) -> None:
     """Rule 8: an attribute of an axis that the stage says nothing of can have no effect.
 
     Where the stage names the axis at full size (`depth=12/12 scale=sqrt`, the last of a row of like stages, or a
     parameter at its bound) the attribute says what would hold at another size, and nothing is wrong.
     """
     for (axis, name), attribute in given.own.items():
-        if axis in thinned or axis in given.sizes:
+        if axis in thinned or axis in given.sizes or speaks_at_full(name, axis, given, settings):
             continue
         scope.diagnostics.add(
             "no-effect",
@@ -41,6 +39,8 @@ def refuse_for_full_axes(given: Given, thinned: list[str], scope: Scope) -> None
     if thinned or given.sizes:
         return
     for name, attribute in given.bare.items():
+        if any(speaks_at_full(name, axis, given, settings) for axis in AXES):
+            continue
         scope.diagnostics.add(
             "no-effect",
             f"{name}= has no effect: this stage thins no axis",
@@ -53,7 +53,7 @@ def refuse_without_effect(given: Given, rules: Mapping[str, AxisRule], settings:
     """Rule 8, of attributes that the law or the size leaves nothing to say, or that others override."""
     for (axis, name), attribute in given.own.items():
         rule = rules.get(axis)
-        reason = rule and ATTRIBUTES[name].without_effect(rule.law, rule.size)
+        reason = rule and ATTRIBUTES[name].without_effect(rule)
         if reason:
             _refuse(attribute, reason, settings[axis], scope)
     for name, attribute in given.bare.items():
@@ -68,9 +68,7 @@ def refuse_without_effect(given: Given, rules: Mapping[str, AxisRule], settings:
             )
             continue
         reasons = {
-            axis: ATTRIBUTES[name].without_effect(rule.law, rule.size)
-            for axis, rule in rules.items()
-            if (axis, name) not in given.own
+            axis: ATTRIBUTES[name].without_effect(rule) for axis, rule in rules.items() if (axis, name) not in given.own
         }
         if reasons and all(reasons.values()):
             axis, reason = next(iter(reasons.items()))
@@ -78,11 +76,11 @@ def refuse_without_effect(given: Given, rules: Mapping[str, AxisRule], settings:
 
 
 def _refuse(attribute: ast.Attribute, reason: str, fields: Fields, scope: Scope) -> None:
-    law = fields.get("law")
+    law = fields.get("law") if "sample=" in reason else None
     scope.diagnostics.add(
         "no-effect",
         f"{attribute.name.text}= has no effect: {reason}",
         attribute.span,
         related=[Label(law.attribute.span, "the law is set here")] if law else (),
-        help="remove it, or choose another law",
+        help="remove it, or choose another law" if "sample=" in reason else "remove it",
     )

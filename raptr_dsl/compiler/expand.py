@@ -101,6 +101,7 @@ class _Expander:
                     duration=time.of(part.spec),
                     axes=part.axes,
                     optional=time.is_optional(part.spec),
+                    **part.whole,
                 )
                 self.stages.append(stage)
                 self.origins.stages.append((part.places, Link(part.label, link) if part.label else link))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from raptr_dsl.axes import AXES
-from raptr_dsl.compiler.attributes import ATTRIBUTES
+from raptr_dsl.compiler.attributes import ATTRIBUTES, STAGE_ATTRIBUTES
 from raptr_dsl.diagnostics import Diagnostics, Edit, Label, did_you_mean
 from raptr_dsl.syntax import ast
 
@@ -26,7 +26,7 @@ class Kind:
     def legal(self) -> list[str]:
         names = [*self.words]
         names += AXES if self.sizes else ()
-        names += ATTRIBUTES if self.settings else ()
+        names += (*ATTRIBUTES, *STAGE_ATTRIBUTES) if self.settings else ()
         return names
 
 
@@ -40,11 +40,12 @@ KEEP = Kind("keep", sizes=True)
 
 @dataclass(slots=True)
 class Given:
-    """The attributes of one statement: `depth=`, `depth.scale=`, `scale=`, `steps=`."""
+    """The attributes of one statement: `depth=`, `depth.scale=`, `scale=`, `freeze=`, `steps=`."""
 
     sizes: dict[str, ast.Attribute] = field(default_factory=dict)
     own: dict[tuple[str, str], ast.Attribute] = field(default_factory=dict)
     bare: dict[str, ast.Attribute] = field(default_factory=dict)
+    whole: dict[str, ast.Attribute] = field(default_factory=dict)
     words: dict[str, ast.Attribute] = field(default_factory=dict)
 
 
@@ -55,7 +56,7 @@ def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnos
         name = attribute.name.text
         if attribute.axis is not None:
             axis = attribute.axis.text
-            if not (kind.settings and axis in AXES and name in ATTRIBUTES):
+            if not (kind.settings and axis in AXES and name in ATTRIBUTES and name not in AXES[axis].lacks):
                 _refuse_dotted(attribute, attribute.axis, kind, diagnostics)
             elif (axis, name) in given.own:
                 _refuse_twice(attribute, given.own[axis, name], diagnostics)
@@ -68,6 +69,8 @@ def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnos
             place = given.sizes
         elif kind.settings and name in ATTRIBUTES:
             place = given.bare
+        elif kind.settings and name in STAGE_ATTRIBUTES:
+            place = given.whole
         else:
             _refuse(attribute, kind, diagnostics)
             continue
@@ -123,11 +126,18 @@ def _refuse_dotted(attribute: ast.Attribute, axis: ast.Name, kind: Kind, diagnos
         )
         return
     is_axis = axis.text in AXES
-    wrong, legal = (attribute.name, ATTRIBUTES) if is_axis else (axis, AXES)
+    if is_axis and name in STAGE_ATTRIBUTES:
+        fix = Edit(attribute.span, f"{name}={attribute.value.span.text}")
+        message = f"`{name}` is of the whole stage, not of an axis"
+        diagnostics.add("unknown-attribute", message, attribute.name.span, help=f"write {name}=", fix=fix)
+        return
+    wrong = attribute.name if is_axis else axis
+    legal = [word for word in ATTRIBUTES if word not in AXES[axis.text].lacks] if is_axis else list(AXES)
     nearest = did_you_mean(wrong.text, legal)
+    whose = axis.text if name in ATTRIBUTES else "an axis"
     diagnostics.add(
         "unknown-attribute" if is_axis else "unknown-axis",
-        f"an axis has no attribute `{name}`" if is_axis else f"there is no axis `{axis.text}`",
+        f"{whose} has no attribute `{name}`" if is_axis else f"there is no axis `{axis.text}`",
         wrong.span,
         help=f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal),
         fix=Edit(wrong.span, nearest) if nearest else None,

@@ -6,10 +6,10 @@ written in a level is multiplied by the level's length. A plain `repeat` is no l
 the level around it.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raptr_dsl.compiler.durations import ZERO, Spec
 from raptr_dsl.compiler.evaluate import MAX_BITS, is_too_large
@@ -23,13 +23,19 @@ WHOLE_RUN = Duration(share=Fraction(1))
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One stage to be; `spec` is None where it could not be read, `label` says which of a ramp it is."""
+    """One stage to be.
+
+    Attributes:
+        spec: None where it could not be read. label: which of a ramp it is.
+        whole: the fields of `ir.Stage` that are said of it as a whole.
+    """
 
     name: str | None
     axes: dict[str, AxisRule]
     places: StagePlaces
     spec: Spec | None
     label: Label | None = None
+    whole: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def _is_surely_thinned(size: Size) -> bool:
     """Whether no model makes the size the whole axis (as it may a curve's end, or a count)."""
     match size:
         case Exactly(amount=amount, rounding="exact"):
-            return not amount.is_count
+            return not amount.is_count and amount.value < 1
         case Probability(curve=None):
             return True
         case Drawn(amounts=amounts):

@@ -13,6 +13,7 @@ from raptr_dsl.source import Span
 if TYPE_CHECKING:
     from raptr_dsl.compiler.levels import Level
     from raptr_dsl.compiler.rules import AxisDraft
+    from raptr_dsl.compiler.settings import Fields
     from raptr_dsl.syntax import ast
 
 Path = tuple[str | int, ...]
@@ -63,18 +64,22 @@ class StagePlaces(NamedTuple):
     Attributes:
         statement: the whole statement, where something has no place of its own.
         duration: the attribute that says how long the statement takes.
-        axes: what it says of each axis.
+        axes: what it says of each axis. whole: what is said of the stage as a whole.
     """
 
     statement: Span
     duration: "ast.Attribute | None"
     axes: "Mapping[str, AxisDraft]"
+    whole: "Fields"
 
     def at(self, path: Path) -> Place:
         """The place of `("duration",)`, `("axes", "depth", "size")`; of the statement for anything else."""
         match path:
             case ("duration",) if self.duration is not None:
                 return Place(self.duration.span, self.duration.value.span)
+            case (str(word),) if word in self.whole:
+                span = self.whole[word].attribute.value.span
+                return Place(span, span)
             case ("axes", str(axis), *rest) if axis in self.axes:
                 return _axis_place(self.axes[axis], rest)
         return Place(self.statement, self.statement)

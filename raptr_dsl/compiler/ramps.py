@@ -8,9 +8,9 @@ from raptr_dsl.compiler.durations import Spec, spec_of
 from raptr_dsl.compiler.gather import RAMP, Given, gather
 from raptr_dsl.compiler.levels import Group, Leaf
 from raptr_dsl.compiler.origins import StagePlaces
-from raptr_dsl.compiler.rules import AxisDraft, axes_of
+from raptr_dsl.compiler.rules import AxisDraft, axes_of, full_rule
 from raptr_dsl.compiler.scope import Scope
-from raptr_dsl.compiler.settings import Settings
+from raptr_dsl.compiler.settings import Settings, whole_of
 from raptr_dsl.compiler.shares import shares_of
 from raptr_dsl.compiler.sizes import LINEAR
 from raptr_dsl.curves import CURVES, Curve
@@ -27,7 +27,9 @@ def ramp_of(statement: ast.Ramp, settings: Settings, scope: Scope) -> Group:
     curve = _curve(given, drafts, scope)
     shares = shares_of(statement, given, scope) or []
     rules = {axis: _rules(draft, curve, len(shares), scope) for axis, draft in drafts.items()}
-    places = StagePlaces(statement.span, spec.attribute if spec else None, drafts)
+    whole = whole_of(given, settings, scope)
+    places = StagePlaces(statement.span, spec.attribute if spec else None, drafts, whole)
+    values = {field: setting.value for field, setting in whole.items()}
     name = statement.name.text if statement.name else None
     parts: list[Leaf | Group] = [
         Leaf(
@@ -36,6 +38,7 @@ def ramp_of(statement: ast.Ramp, settings: Settings, scope: Scope) -> Group:
             places,
             spec and Spec("share", share, spec.attribute),
             Label(statement.span, f"stage {number + 1} of {len(shares)}"),
+            values,
         )
         for number, share in enumerate(shares)
     ]
@@ -70,15 +73,16 @@ def _rules(draft: AxisDraft, curve: Curve | None, count: int, scope: Scope) -> l
     values = _values(draft, curve, count, scope)
     if values is None:
         return [None] * count
+    full = full_rule(vars(rule))
     if isinstance(draft.read.size, Probability):
-        return [rule.model_copy(update={"size": Probability(start=value)}) if value != 1 else None for value in values]
+        return [rule.model_copy(update={"size": Probability(start=value)}) if value != 1 else full for value in values]
     assert isinstance(draft.read.size, Varying)
     is_count = draft.read.size.start.is_count
     rounding = draft.read.size.rounding if draft.read.rounded else "exact"
     return [
         rule.model_copy(update={"size": Exactly(amount=Amount(value=value, is_count=is_count), rounding=rounding)})
         if value != 1 or is_count
-        else None
+        else full
         for value in values
     ]
 

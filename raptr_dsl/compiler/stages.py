@@ -10,7 +10,7 @@ from raptr_dsl.compiler.levels import Leaf
 from raptr_dsl.compiler.origins import StagePlaces
 from raptr_dsl.compiler.rules import AxisDraft, axes_of
 from raptr_dsl.compiler.scope import Scope
-from raptr_dsl.compiler.settings import Settings
+from raptr_dsl.compiler.settings import Settings, whole_of
 from raptr_dsl.diagnostics import Edit
 from raptr_dsl.ir.schedule import AxisRule
 from raptr_dsl.syntax import ast
@@ -24,8 +24,10 @@ def stage_of(statement: ast.Stage, settings: Settings, scope: Scope) -> Leaf:
     _refuse_lost_equals(statement.name, given, scope)
     drafts = axes_of(given, settings, scope) or {}
     spec = spec_of(given, statement, "stage", scope)
-    places = StagePlaces(statement.span, spec.attribute if spec else None, drafts)
-    return Leaf(statement.name.text if statement.name else None, thinned(drafts), places, spec)
+    whole = whole_of(given, settings, scope)
+    places = StagePlaces(statement.span, spec.attribute if spec else None, drafts, whole)
+    values = {field: setting.value for field, setting in whole.items()}
+    return Leaf(statement.name.text if statement.name else None, thinned(drafts), places, spec, whole=values)
 
 
 def thinned(drafts: Mapping[str, AxisDraft]) -> dict[str, AxisRule]:

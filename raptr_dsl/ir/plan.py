@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raptr_dsl.axes import AXES, Axis
+from raptr_dsl.axes import AXES, BLOCKS, Axis
 from raptr_dsl.diagnostics import did_you_mean
 from raptr_dsl.flops import Accounting, Case, Causal, FlopReport, Recompute, run_report
 from raptr_dsl.flops.report import Loads, stage_loads
 from raptr_dsl.ir import identity, storage
 from raptr_dsl.ir.base import Frozen
-from raptr_dsl.ir.bound import BoundStage
+from raptr_dsl.ir.bound import BoundStage, Growth
 from raptr_dsl.ir.checks import plan_problems
 from raptr_dsl.ir.identity import Difference
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.step import AxisMask, Step
 from raptr_dsl.occupancy import count_shapes
 from raptr_dsl.sampling import Sampler
+from raptr_dsl.scales import SCALES
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["AxisMask", "Difference", "Plan", "Proven", "Step", "load_plan"]
+__all__ = ["AxisMask", "Difference", "Growth", "Plan", "Proven", "Step", "load_plan"]
 
 _SHOWN_PROBLEMS = 10
 
@@ -127,6 +128,33 @@ class Plan(Frozen):
         from raptr_dsl.export import export_masks
 
         export_masks(self, Path(path), axes, start, stop, format)
+
+    # --- state ------------------------------------------------------------------------------------------
+
+    def growth(self, stage: int) -> Growth | None:
+        """What stage number `stage`, from 0, copies before its first step; None where nothing grows (rule 35)."""
+        rule = self.stages[stage].axes.get(BLOCKS.name)
+        return rule.growth if rule else None
+
+    def grows_at(self, step: int) -> Growth | None:
+        """What is to be copied before a step: `growth` of the stage that begins with it."""
+        stage = self.stage_index(step)
+        return self.growth(stage) if self.stages[stage].start == step else None
+
+    def born(self, step: int) -> int:
+        """How many blocks of a stack there are at a step, the first ones: what is evaluated (rule 36)."""
+        rule = self.stage_at(step).axes.get(BLOCKS.name)
+        return self.shape.layers if rule is None or rule.born is None else rule.born
+
+    def rate_factor(self, step: int) -> Fraction:
+        """By what `rewarm` multiplies a step's learning rate: (i + 1)/r in the i-th of the first r steps, else 1."""
+        stage = self.stage_at(step)
+        return Fraction(min(step - stage.start + 1, stage.rewarm), stage.rewarm) if stage.rewarm else Fraction(1)
+
+    @property
+    def learns_scales(self) -> bool:
+        """Whether each block has a trained factor, which begins at 1 (rule 31)."""
+        return any(SCALES[rule.scale].learned for stage in self.stages for rule in stage.axes.values())
 
     # --- cost -------------------------------------------------------------------------------------------
 
