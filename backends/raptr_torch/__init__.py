@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
+from raptr_dsl.backend.processes import Processes
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
@@ -57,6 +58,12 @@ class TorchBackend:
         from raptr_torch.apply import attach
 
         return attach(self, model, plan, optimizer, stacks=stacks, layout=layout, example=example)
+
+    def processes(self) -> Processes:
+        """Those that torchrun launched; see `raptr_torch.processes`."""
+        from raptr_torch.processes import launched
+
+        return launched()
 
     def trainer(self, plan: Plan, settings: TrainSettings) -> Trainer:
         """The small transformer at the plan's shape, with AdamW."""

@@ -11,6 +11,7 @@ from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_torch.attached import ModuleSites
+from raptr_torch.blocks import has_cache
 from raptr_torch.families import FAMILIES
 from raptr_torch.layouts import Layout, UnitLinears, layout_of, refusal_of
 from raptr_torch.proof import Call, capture, example_of, prove
@@ -19,7 +20,6 @@ from raptr_torch.swap import Swapped
 from raptr_torch.units import AxisLinears
 
 _CONFIG_OPTIONS = ("output_hidden_states",)
-_CACHES = ("past_key_values", "past_key_value", "layer_past")
 
 
 def sites_of(
@@ -203,7 +203,7 @@ def _try(
 
 
 def _require_no_cache(calls: Mapping[str, Call]) -> None:
-    if any(call.kwargs.get(word) is not None for call in calls.values() for word in _CACHES):
+    if any(has_cache(call.args, call.kwargs) for call in calls.values()):
         raise _option("use_cache")
 
 

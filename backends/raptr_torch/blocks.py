@@ -22,7 +22,6 @@ from raptr_torch.slicing import Selection, outside
 from raptr_torch.swap import Swapped, swap
 
 _OPTIONS = ("use_cache", "output_hidden_states")
-_CACHES = ("past_key_values", "past_key_value", "layer_past")
 
 
 class BlockMeter(Meter):
@@ -88,7 +87,7 @@ class BlockState:
         if now is None:
             raise outside()
         if now.is_thinned:
-            _refuse_options(kwargs, self.path)
+            _refuse_options(args, kwargs, self.path)
         factor = now.factors[self.index]
         if factor is False:
             return self._identity(run, args, kwargs)
@@ -182,9 +181,14 @@ def _is_recomputing() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _refuse_options(kwargs: Mapping[str, Any], path: str) -> None:
+def has_cache(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a block is given a cache of keys and values, by whatever name."""
+    return any(hasattr(value, "get_seq_length") for value in (*args, *kwargs.values()))
+
+
+def _refuse_options(args: tuple[Any, ...], kwargs: Mapping[str, Any], path: str) -> None:
     asked = next((word for word in _OPTIONS if kwargs.get(word)), None)
-    if asked is None and any(kwargs.get(word) is not None for word in _CACHES):
+    if asked is None and has_cache(args, kwargs):
         asked = "use_cache"
     if asked is None and _is_collecting_hidden_states():
         asked = "output_hidden_states"

@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from weakref import finalize, ref
 
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils.hooks import RemovableHandle
 
 from raptr_dsl.backend import Executed
 from raptr_dsl.backend.checks import require_turn
@@ -27,6 +24,7 @@ from raptr_torch.agreement import TIMEOUT
 from raptr_torch.meter import Meter
 from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
+from raptr_torch.watch import leave, watch
 
 
 class Runner:
@@ -46,7 +44,7 @@ class Runner:
         self._flops = 0
         self._attached = True
         self._ranks: ranks.Ranks = ranks.Alone()
-        self._watch = _watch_optimizers(self)
+        watch(self)
         sites.refuse()
 
     def bind(self, optimizer: Optimizer) -> None:
@@ -133,7 +131,7 @@ class Runner:
         self._require_attached()
         self._require_closed()
         self._attached = False
-        self._watch.remove()
+        leave(self)
         for binding in self._bindings:
             binding.release()
         self._ranks.release()
@@ -171,7 +169,7 @@ class Runner:
         self._flops += meter.flops
         self._units.update(meter.per_step())
 
-    def _require_bound(self, optimizer: Optimizer) -> None:
+    def require_bound(self, optimizer: Optimizer) -> None:
         """Refuses the step of an optimizer that holds parameters of the model and is not bound."""
         if any(binding.optimizer is optimizer for binding in self._bindings):
             return
@@ -220,17 +218,3 @@ class Runner:
     def _require_attached(self) -> None:
         if not self._attached:
             raise fail("attach-detached", "this runner was detached from its model", help="attach the plan again")
-
-
-def _watch_optimizers(runner: Runner) -> RemovableHandle:
-    """Asks the runner before a step of any optimizer in this process, for as long as the runner lives."""
-    alive = ref(runner)
-
-    def before(optimizer: Optimizer, *_: object) -> None:
-        watching = alive()
-        if watching is not None:
-            watching._require_bound(optimizer)
-
-    handle = register_optimizer_step_pre_hook(before)
-    finalize(runner, handle.remove)
-    return handle

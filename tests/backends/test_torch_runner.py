@@ -271,12 +271,13 @@ def test_a_refused_optimizer_leaves_the_model_unattached() -> None:
 
 
 def test_a_runner_that_is_gone_watches_no_optimizer() -> None:
-    gc.collect()
-    before = len(_global_optimizer_pre_hooks)
     model, _, runner = attached()
     stranger = sgd(model)
-    assert len(_global_optimizer_pre_hooks) == before + 1
+    with refused("optimizer-unbound"):
+        stranger.step()
+    hooks = len(_global_optimizer_pre_hooks)
     del runner, _
     gc.collect()
     stranger.step()
-    assert len(_global_optimizer_pre_hooks) == before
+    attached()
+    assert len(_global_optimizer_pre_hooks) == hooks  # one for all: removing one while it is called is an error
