@@ -1,16 +1,19 @@
 """`use`: the files that a file imports, each read and parsed once, cycles and depth refused."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from raptr_dsl.compiler.evaluate import not_yet
-from raptr_dsl.compiler.scope import Scope
-from raptr_dsl.diagnostics import Diagnostics, Label
+from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Label, RaptrError
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.parser import parse
+
+if TYPE_CHECKING:
+    from raptr_dsl.library import Libraries, Library
 
 MAX_IMPORTS = 32
 
@@ -26,34 +29,53 @@ class Unit:
         uses: alias → file; None where the import failed, which is reported already.
         aliases: where each alias is given.
         lossy: whether statements were lost to syntax errors.
+        library: the library whose file it is; None for a file of the project.
     """
 
     file: ast.File
     lossy: bool
+    library: "Library | None" = None
     uses: "dict[str, Unit | None]" = field(default_factory=dict)
     aliases: dict[str, Span] = field(default_factory=dict)
 
 
 def resolve(file: ast.File, lossy: bool, loader: Loader, diagnostics: Diagnostics) -> Unit:
     """A parsed file with everything it imports."""
-    return _Resolver(loader, diagnostics).unit(file, lossy)
+    name = file.span.source.name
+    return _Resolver(os.path.dirname(name), loader, diagnostics).unit(Unit(file, lossy), _identity(name))
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A file to import: by its path in a library, or by its path."""
+
+    path: str
+    library: "Library | None"
+
+    @property
+    def key(self) -> str:
+        """One name for one file, however its path is written."""
+        return f"{self.library.name}/{self.path}" if self.library else _identity(self.path)
 
 
 class _Resolver:
-    def __init__(self, loader: Loader, diagnostics: Diagnostics) -> None:
-        self.loader, self.diagnostics = loader, diagnostics
-        self.scope = Scope(diagnostics)
+    def __init__(self, folder: str, loader: Loader, diagnostics: Diagnostics) -> None:
+        self.folder, self.loader, self.diagnostics = folder, loader, diagnostics
         self.done: dict[str, Unit | None] = {}
         self.open: dict[str, Span | None] = {}  # the files that wait for their imports, each with the `use` of the next
 
-    def unit(self, file: ast.File, lossy: bool) -> Unit:
-        unit = Unit(file, lossy)
-        path = _identity(file.span.source.name)
-        for statement in file.statements:
+    @cached_property
+    def libraries(self) -> "Libraries":
+        from raptr_dsl.library import Libraries  # most schedules use none
+
+        return Libraries(Path(self.folder or "."))
+
+    def unit(self, unit: Unit, key: str) -> Unit:
+        for statement in unit.file.statements:
             if isinstance(statement, ast.Use):
-                self.open[path] = statement.path.span
+                self.open[key] = statement.path.span
                 self.use(statement, unit)
-        self.open.pop(path, None)
+        self.open.pop(key, None)
         return unit
 
     def use(self, statement: ast.Use, unit: Unit) -> None:
@@ -90,9 +112,28 @@ class _Resolver:
         return None
 
     def imported(self, path: ast.String | ast.Name, unit: Unit) -> Unit | None:
-        if isinstance(path, ast.Name):
-            not_yet(self.scope, path.span, f"`use {path.text}`, a library of schedules,")
+        target = self.exported(path, unit) if isinstance(path, ast.Name) else self.relative(path, unit)
+        if target is None:
             return None
+        if target.key in self.open:
+            self.refuse_cycle(target.key, path)
+            return None
+        if target.key not in self.done:
+            self.done[target.key] = self.load(target, path)
+        return self.done[target.key]
+
+    def exported(self, path: ast.Name, unit: Unit) -> "_Target | None":
+        """What `use acme/bert` speaks of: an exported schedule of a library."""
+        name, _, schedule = path.text.partition("/")
+        try:
+            library = self.libraries.find(name, unit.library)
+            return _Target(library.export(schedule), library)
+        except RaptrError as error:
+            self.refuse(error.diagnostics, path)
+            return None
+
+    def relative(self, path: ast.String, unit: Unit) -> "_Target | None":
+        """What `use "./warm.raptr"` speaks of: a file of the project, or of the library that says so."""
         if os.path.isabs(path.value) or not path.value:
             self.diagnostics.add(
                 "import-path",
@@ -103,42 +144,57 @@ class _Resolver:
             return None
         folder = os.path.dirname(unit.file.span.source.name)
         target = os.path.normpath(os.path.join(folder, path.value))
-        key = _identity(target)
-        if key in self.open:
-            self.refuse_cycle(key, path)
-            return None
-        if key not in self.done:
-            self.done[key] = self.load(target, path)
-        return self.done[key]
+        if unit.library is None:
+            return _Target(target, None)
+        root, _, inside = PurePosixPath(target).as_posix().partition("/")
+        if root == unit.library.name and inside:
+            return _Target(inside, unit.library)
+        self.diagnostics.add(
+            "library-path",
+            f"this path leaves the library `{unit.library.name}`",
+            path.span,
+            help="a library is complete in its folder: depend on the other library and `use` it by its name",
+        )
+        return None
 
-    def load(self, target: str, path: ast.String) -> Unit | None:
+    def load(self, target: "_Target", path: ast.String | ast.Name) -> Unit | None:
         if len(self.open) > MAX_IMPORTS:
             self.diagnostics.add(
                 "limit-imports", f"imports are more than {MAX_IMPORTS} deep", path.span, related=self.chain()
             )
             return None
-        problems = Diagnostics()
-        source = self.loader(target, problems)
+        source = self.source(target, path)
         if source is None:
-            self.diagnostics.extend(
-                replace(
-                    problem,
-                    span=problem.span or path.span,
-                    message=f"{target}: {problem.message}",
-                    subject="",
-                )
-                for problem in problems
-            )
             return None
         problems = Diagnostics()
         file = parse(source, problems)
         self.diagnostics.extend(problems)
-        return self.unit(file, problems.has_errors)
+        return self.unit(Unit(file, problems.has_errors, target.library), target.key)
 
-    def refuse_cycle(self, key: str, path: ast.String) -> None:
+    def source(self, target: "_Target", path: ast.String | ast.Name) -> Source | None:
+        if target.library is None:
+            problems = Diagnostics()
+            source = self.loader(target.path, problems)
+            if source is None:
+                self.refuse(problems, path, f"{target.path}: ")
+            return source
+        try:
+            return target.library.source(target.path)
+        except RaptrError as error:
+            self.refuse(error.diagnostics, path)
+            return None
+
+    def refuse(self, problems: Iterable[Diagnostic], path: ast.String | ast.Name, title: str = "") -> None:
+        """Says what is wrong with a file where it is imported."""
+        for problem in problems:
+            notes = problem.notes if title or not problem.subject else (*problem.notes, f"in {problem.subject}")
+            told = replace(problem, span=problem.span or path.span, message=f"{title}{problem.message}", subject="")
+            self.diagnostics.extend([replace(told, notes=notes, related=(*problem.related, *self.chain()))])
+
+    def refuse_cycle(self, key: str, path: ast.String | ast.Name) -> None:
         names = list(self.open)
         circle = names[names.index(key) :]
-        shown = " → ".join(os.path.basename(name) for name in (*circle, key))
+        shown = " → ".join(os.path.basename(name) if os.path.isabs(name) else name for name in (*circle, key))
         self.diagnostics.add(
             "import-cycle",
             f"these files import each other in a circle: {shown}",
