@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from raptr_dsl.compiler.bind import bind
 from raptr_dsl.compiler.lower import lower
+from raptr_dsl.compiler.passes import Passed, Passes
 from raptr_dsl.compiler.plan import make_plan
 from raptr_dsl.compiler.verify import verify
-from raptr_dsl.diagnostics import Diagnostic, Diagnostics, RaptrError
+from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Edit, RaptrError, with_edits
 from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.ir.bound import BoundSchedule
 from raptr_dsl.ir.model import ModelShape
@@ -16,9 +18,13 @@ from raptr_dsl.ir.plan import Plan
 from raptr_dsl.ir.schedule import Amount, Requirement, Schedule
 from raptr_dsl.models import find_shape
 from raptr_dsl.source import Source
+from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.files import load_source
 from raptr_dsl.syntax.parser import parse
 from raptr_dsl.wording import parse_share
+
+if TYPE_CHECKING:
+    from raptr_dsl.compiler.solving.holes import Hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Compilation:
-    """As far as a file went: what is None could not be made, for want of a model or a horizon or by the errors."""
+    """As far as a file went: what is None could not be made, for want of a model or a horizon or by the errors.
+
+    Attributes:
+        solution: what each hole of the file is, as an edit of `source`. The rest is of the file with these in it.
+    """
 
     source: Source | None
     schedule: Schedule | None
     bound: BoundSchedule | None
     plan: Plan | None
     diagnostics: tuple[Diagnostic, ...]
+    solution: tuple[Edit, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -122,30 +133,69 @@ def compile_text(
 @garbage_collection_paused()
 def _compile(source: Source, options: Options, diagnostics: Diagnostics, complete: bool) -> Compilation:
     """One pass after the other; each stops where what it needs could not be made."""
-
-    def ended(
-        schedule: Schedule | None = None, bound: BoundSchedule | None = None, plan: Plan | None = None
-    ) -> Compilation:
-        return Compilation(source, schedule, bound, plan, tuple(diagnostics.sorted()))
-
     file = parse(source, diagnostics)
+    solution: tuple[Edit, ...] = ()
+    if "?" in source.text and (holes := _holes_of(file)):
+        solution = _solution(file, holes, _passes(options, complete), diagnostics)
+        if not solution:
+            return Compilation(source, None, None, None, tuple(diagnostics.sorted()))
+        file = parse(Source(source.name, with_edits(source.text, solution)), diagnostics)
+
+    def ended(passed: Passed) -> Compilation:
+        return Compilation(source, passed.schedule, passed.bound, passed.plan, tuple(diagnostics.sorted()), solution)
+
+    passed = _bound(file, options, diagnostics, complete)
+    if passed.bound is None or passed.plan is None:
+        return ended(passed)
+    mistakes = Diagnostics()
+    proven = verify(passed.bound, passed.plan, passed.origins, mistakes)
+    if not mistakes.has_errors:
+        diagnostics.extend(mistakes)
+        return ended(passed._replace(plan=passed.plan.model_copy(update={"proven": proven})))
+    from raptr_dsl.compiler.solving.repair import with_repair  # most files hold what they require
+
+    diagnostics.extend(with_repair(file, passed, _passes(options, complete), mistakes))
+    return ended(passed._replace(plan=None))
+
+
+def _passes(options: Options, complete: bool) -> Passes:
+    """The passes with the caller's options, for those who run them more than once."""
+
+    def passes(file: ast.File, diagnostics: Diagnostics) -> Passed:
+        return _bound(file, options, diagnostics, complete)
+
+    return passes
+
+
+def _bound(file: ast.File, options: Options, diagnostics: Diagnostics, complete: bool) -> Passed:
+    """The passes from the syntax tree to the plan, before its requirements are verified."""
     schedule, origins = lower(file, diagnostics, params=options.params)
     shape = _shape(options, schedule, diagnostics, complete)
     seed = _seed(options, schedule, diagnostics)
     if schedule is None or diagnostics.has_errors:
-        return ended(schedule)
+        return Passed(origins, schedule)
     schedule = _with_budget(schedule, options, diagnostics)
     has_horizon = options.steps is not None or schedule.horizon is not None
     if shape is None or not (has_horizon or complete):
-        return ended(schedule)
+        return Passed(origins, schedule)
     bound = bind(schedule, shape, origins, diagnostics, options.steps)
     if bound is None or diagnostics.has_errors:
-        return ended(schedule)
-    plan = make_plan(bound, name=Path(source.name).stem, seed=seed)
-    proven = verify(bound, plan, origins, diagnostics)
-    if diagnostics.has_errors:
-        return ended(schedule, bound)
-    return ended(schedule, bound, plan.model_copy(update={"proven": proven}))
+        return Passed(origins, schedule)
+    plan = make_plan(bound, name=Path(file.span.source.name).stem, seed=seed)
+    return Passed(origins, schedule, bound, plan)
+
+
+def _holes_of(file: ast.File) -> list["Hole"]:
+    from raptr_dsl.compiler.solving import holes_of  # few files have holes
+
+    return holes_of(file)
+
+
+def _solution(file: ast.File, holes: list["Hole"], passes: Passes, diagnostics: Diagnostics) -> tuple[Edit, ...]:
+    """The solution of the file's holes, if they have one."""
+    from raptr_dsl.compiler.solving import solve
+
+    return solve(file, holes, passes, diagnostics)
 
 
 def _shape(options: Options, schedule: Schedule | None, diagnostics: Diagnostics, complete: bool) -> ModelShape | None:

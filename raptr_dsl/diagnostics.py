@@ -30,6 +30,13 @@ class Edit:
     text: str
 
 
+def with_edits(text: str, edits: Iterable[Edit]) -> str:
+    """A text with edits of it applied; they do not overlap."""
+    for edit in sorted(edits, key=lambda edit: edit.span.start, reverse=True):
+        text = text[: edit.span.start] + edit.text + text[edit.span.end :]
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One fact about the user's file.

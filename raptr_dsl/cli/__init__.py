@@ -19,6 +19,7 @@ COMMANDS = {
     "fmt": "Lays out schedule files in the one canonical way.",
     "compile": "Checks a schedule, proves its requirements and writes the plan.",
     "solve": "Solves the holes of a schedule from its requirements.",
+    "solve": "Solves the holes of a schedule from its requirements.",
     "show": "Draws a schedule or plan: its stages and its masks.",
     "cost": "Counts what schedules cost, by stage and convention.",
     "diff": "Compares what two schedules mean, not how they are written.",

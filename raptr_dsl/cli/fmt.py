@@ -1,13 +1,12 @@
 """`raptr fmt`: schedule files in the canonical layout, comments kept."""
 
-import difflib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from raptr_dsl.cli.common import counted, expanded_files, show_diagnostics
+from raptr_dsl.cli.output import difference, rewrite
 from raptr_dsl.diagnostics import Diagnostics
 
 STDIN = "-"
@@ -38,9 +37,9 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
             continue
         changed.append(path)
         if diff:
-            click.echo("".join(_difference(path, before, after)), nl=False)
+            click.echo(difference(before, after, path, f"{path} (formatted)"), nl=False)
         elif not check:
-            _replace(Path(path), after)
+            rewrite(Path(path), after)
     show_diagnostics(diagnostics.sorted())
     _report(paths, changed, would=check or diff, mistakes=diagnostics)
     if diagnostics.has_errors or (check and changed):
@@ -60,24 +59,6 @@ def _formatted(path: str, diagnostics: Diagnostics) -> tuple[str, str | None]:
     if source is None:
         return "", None
     return source.text, format_text(source, diagnostics)
-
-
-def _difference(path: str, before: str, after: str) -> Iterator[str]:
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), path, f"{path} (formatted)"
-    )
-    for line in lines:
-        yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes a file as a whole or not at all; a link stays a link, and the file keeps its permissions."""
-    from raptr_dsl.cli.output import write_text
-
-    target = path.resolve()
-    mode = target.stat().st_mode
-    write_text(target, text)
-    target.chmod(mode)
 
 
 def _report(paths: list[str], changed: list[str], *, would: bool, mistakes: Diagnostics) -> None:

@@ -48,3 +48,23 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path)) from error
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Writes a file that is there anew, as a whole or not at all; a link stays a link, permissions stay.
+
+    Raises:
+        RaptrError: `output-write`.
+    """
+    target = path.resolve()
+    mode = target.stat().st_mode
+    write_text(target, text)
+    target.chmod(mode)
+
+
+def difference(before: str, after: str, name: str, new_name: str) -> str:
+    """What changes from one text to another, as a patch."""
+    import difflib
+
+    lines = difflib.unified_diff(before.splitlines(keepends=True), after.splitlines(keepends=True), name, new_name)
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-from raptr_dsl.compiler.evaluate import evaluate, not_yet
+from raptr_dsl.compiler.evaluate import evaluate, misplaced_hole
 from raptr_dsl.compiler.gather import DURATIONS, Given
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.diagnostics import Edit, Label
@@ -57,7 +57,7 @@ def _read(attribute: ast.Attribute, scope: Scope) -> Spec | None:
     if isinstance(node, ast.Name) and node.text == "rest" and unit == "steps":
         return Spec("rest", ZERO, attribute)
     if isinstance(node, ast.Hole):
-        not_yet(scope, node.span, f"{unit}=?, a duration to be solved from the requirements,")
+        misplaced_hole(node, scope)
         return None
     quantity = evaluate(node, scope)
     if quantity is None:

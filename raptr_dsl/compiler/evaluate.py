@@ -33,7 +33,7 @@ def evaluate(node: ast.Value, scope: Scope) -> Quantity | None:
     if isinstance(node, ast.Name):
         return _number_of_name(node, scope)
     if isinstance(node, ast.Hole):
-        not_yet(scope, node.span, "`?`, a value to be solved from the requirements,")
+        misplaced_hole(node, scope)
         return None
     scope.diagnostics.add(
         "not-a-number",
@@ -95,7 +95,7 @@ def word_of(node: ast.Value, scope: Scope, legal: Collection[str], what: str) ->
             unknown_word(scope, node.span, word, legal, f"{what} cannot be `{word}`")
         return None
     if isinstance(node, ast.Hole):
-        not_yet(scope, node.span, f"`?` for {what}")
+        misplaced_hole(node, scope)
         return None
     if isinstance(node, ast.Call) and node.name.text in legal:
         scope.diagnostics.add(
@@ -132,9 +132,23 @@ def shown(node: ast.Value, quantity: Quantity) -> str:
     return node.span.text if is_plain else f"{node.span.text} = {quantity.value}"
 
 
-def not_yet(scope: Scope, span: Span, feature: str) -> None:
-    """Records that the language has a feature which this version does not carry out."""
-    scope.diagnostics.add("not-yet", f"{feature} is not supported yet", span, help="leave it out for now")
+def misplaced_hole(node: ast.Hole, scope: Scope) -> None:
+    """Records a `?` that nothing solves: those that can be are filled before a file is lowered (rule 40)."""
+    if scope.link is None:
+        scope.diagnostics.add(
+            "misplaced-hole",
+            "`?` stands for the whole of a duration in steps or of a size, and nothing else is solved",
+            node.span,
+            help="write the value here, and steps=? or depth=? on the stage that is to be solved",
+        )
+        return
+    scope.diagnostics.add(
+        "hole-in-a-part",
+        "a file that is run as a part of another has no holes: its requirements do not count there",
+        node.span,
+        related=[scope.link.label],
+        help="write the solution into it with raptr solve --write, or make it a parameter that the run sets",
+    )
 
 
 def _number_of_name(node: ast.Name, scope: Scope) -> Quantity | None:

@@ -61,6 +61,7 @@ class Metric:
         shares, counts: whether it can be compared with a share (`75%`), with a count (`8`).
         evaluate: the answer.
         problem: why it cannot be asked of this model, in the user's words; "" if it can.
+        weighed: whether as a share it weighs each stage by its exact duration (rule 38), and so is linear in durations.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Metric:
     shares: bool = True
     counts: bool = True
     problem: Callable[[Question], str] = lambda question: ""
+    weighed: bool = False
 
 
 def _accounting(question: Question) -> Accounting:
@@ -195,6 +197,7 @@ METRICS: dict[str, Metric] = {
                 "case": ("mean", "worst", "seed"),
             },
             problem=lambda question: _accounting(question).problem(question.bound.shape),
+            weighed=True,
         ),
         Metric("coverage", "the least steps, or share of all steps, in which any unit is trained", _coverage),
         Metric("gap", "the longest run of steps that any unit goes untrained", _gap, shares=False),
@@ -206,7 +209,7 @@ METRICS: dict[str, Metric] = {
             default="all",
             shares=False,
         ),
-        Metric("mean", "the average size", _mean),
+        Metric("mean", "the average size", _mean, weighed=True),
         Metric("final", "the last size", _final),
         Metric(
             "balance",

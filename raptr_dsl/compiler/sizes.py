@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from raptr_dsl.axes import Axis
 from raptr_dsl.compiler.calls import construct
-from raptr_dsl.compiler.evaluate import evaluate, not_yet, shown, unknown_word
+from raptr_dsl.compiler.evaluate import evaluate, shown, unknown_word
 from raptr_dsl.compiler.scope import Quantity, Scope
 from raptr_dsl.compiler.units import named_list
 from raptr_dsl.curves import CURVES, Curve, Linear
@@ -92,9 +92,6 @@ class _SizeReader:
             return self.varying(node)
         if isinstance(node, ast.Call):
             return self.call(node)
-        if isinstance(node, ast.Hole):
-            not_yet(self.scope, node.span, f"`{self.axis.name}=?`, a size to be solved from the requirements,")
-            return None
         return self.exactly(node)
 
     def done(self, size: Size, own_curve: bool = False) -> ReadSize:

@@ -38,14 +38,15 @@ def requirement_text(requirement: Requirement) -> str:
     options = [requirement.target] if requirement.target else []
     options += [f"{name}={_option_text(value)}" for name, value in sorted(requirement.options.items())]
     metric = requirement.metric + (f"({', '.join(options)})" if options else "")
-    return f"{metric} {requirement.op} {_value_text(requirement.value.value, not requirement.value.is_count)}"
+    return f"{metric} {requirement.op} {value_text(requirement.value.value, not requirement.value.is_count)}"
 
 
 def _option_text(value: str) -> str:
     return value if value.isdigit() else word_text(value)
 
 
-def _value_text(value: Fraction, relative: bool) -> str:
+def value_text(value: Fraction, relative: bool) -> str:
+    """The value of a metric: a share (`75%`), or a count with thousands apart."""
     if not relative:
         return number_text(value)
     exact = share_text(value)
@@ -54,15 +55,15 @@ def _value_text(value: Fraction, relative: bool) -> str:
 
 def _answer_text(answer: Answer, relative: bool) -> str:
     """`75%`, `488,118, for seed 17`, `at least 489,361, for every seed`."""
-    value = " ".join(filter(None, [answer.bound, _value_text(answer.value, relative)]))
+    value = " ".join(filter(None, [answer.bound, value_text(answer.value, relative)]))
     return ", ".join(filter(None, [value, answer.proof]))
 
 
 def _refute(question: Question, answer: Answer, number: int, origins: Origins, diagnostics: Diagnostics) -> None:
     requirement = question.requirement
     relation = {"<=": "more than", ">=": "less than", "==": "not"}[requirement.op]
-    found = _value_text(answer.value, question.relative)
-    wanted = _value_text(requirement.value.value, question.relative)
+    found = value_text(answer.value, question.relative)
+    wanted = value_text(requirement.value.value, question.relative)
     diagnostics.add(
         "requirement-refuted",
         f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question.relative)}",
@@ -91,7 +92,7 @@ def _arithmetic(question: Question) -> list[str]:
     costliest = max(range(len(stages)), key=lambda i: report.stages[i].blocks)
     lines = [
         f"stage {stages[i].name or i + 1}: {plural(stages[i].steps, 'step')} at "
-        f"{_value_text(stage.ratio_blocks, True)} of the blocks' FLOPs" + (" (costs most)" if i == costliest else "")
+        f"{value_text(stage.ratio_blocks, True)} of the blocks' FLOPs" + (" (costs most)" if i == costliest else "")
         for i, stage in enumerate(report.stages)
     ]
     return lines if len(lines) <= 12 else [lines[costliest]]
