@@ -137,17 +137,16 @@ class _Locker:
 
     def within(self, wanted: Wanted, name: str, address: Address) -> Address:
         """An address in a library's manifest as seen from the project."""
-        if not address.is_local:
+        is_beside = address.kind == "folder"
+        if not address.is_local or (wanted.address.is_local and not is_beside):
             return address
-        if not wanted.address.is_local:
+        if wanted.address.kind != "folder":
             raise fail(
                 "library-address",
                 f"`{wanted.name}` needs `{name}` from a folder, which is not part of it",
                 subject=wanted.name,
                 help="its authors have to give an address that others can reach",
             )
-        if wanted.address.kind != "folder" or address.kind != "folder":
-            return address
         joined = os.path.normpath(os.path.join(wanted.address.location, address.location))
         return parse_address(joined if joined.startswith("..") else f"./{joined}", wanted.name)
 
