@@ -35,15 +35,15 @@ class ModuleSites:
         for axis, sites in units.items():
             for site, selection in zip(sites, self._selections[axis], strict=True):
                 install(site, selection)
-        self.blocks: list[nn.Module] = []
+        self.blocks: Sequence[nn.Module] = [block for stack in stacks for block in stack.modules]
+        index = 0
         for stack in stacks:
             outputs = Outputs()
             for place, (path, block) in enumerate(stack.blocks):
-                index = len(self.blocks)
                 state = BlockState(index, path, self._state, outputs, is_first=place == 0)
                 state.selections = {axis: selections[index] for axis, selections in self._selections.items()}
                 make_skippable(block, state)
-                self.blocks.append(block)
+                index += 1
 
     @property
     def parts(self) -> dict[nn.Parameter, Part]:
@@ -75,6 +75,13 @@ class ModuleSites:
         meter = BlockMeter()
         self._state.open = Open(self._factors(thinned.get("depth")), meter, bool(thinned))
         return meter
+
+    def describe(self) -> list[str]:
+        found = [
+            f"{stack.path}: {len(stack.blocks)} blocks of {type(stack.modules[0]).__qualname__}"
+            for stack in self.stacks
+        ]
+        return [f"attached to {type(self.model).__qualname__}, {', '.join(sorted(self.axes))}", *found]
 
     def refuse(self) -> None:
         self._state.open = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.plan import Step
+from raptr_dsl.ir.plan import Plan, Step
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,16 @@ def active(units: Mapping[str, int], shape: ModelShape) -> Iterator[tuple[str, f
     group = {"depth": 1, "heads": shape.heads // shape.kv_heads, "width": shape.width_group}
     for axis, count in units.items():
         yield axis, count * group[axis] / (1 if axis == "depth" else blocks or 1)
+
+
+def stages(plan: Plan) -> Iterator[str]:
+    """A line a stage: its steps, what is active in the first of them, and what happens to what idles."""
+    for number, stage in enumerate(plan.stages):
+        step = plan.step(stage.start)
+        units = planned_units(step, plan.shape, frozenset(step.axes) | {"depth"})
+        whole = {"depth": plan.shape.blocks, "heads": plan.shape.heads, "width": plan.shape.ffn}
+        parts = [
+            f"{axis} {count:g}/{whole[axis]}" + (f" idle={stage.axes[axis].idle}" if axis in stage.axes else "")
+            for axis, count in active(units, plan.shape)
+        ]
+        yield f"stage {stage.name or number + 1}, steps {stage.start:,} to {stage.stop - 1:,}: {', '.join(parts)}"

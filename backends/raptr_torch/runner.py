@@ -6,12 +6,14 @@ order raises, because the silent alternative is training dense, or the wrong blo
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -21,10 +23,14 @@ from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch import ranks
 from raptr_torch.agreement import TIMEOUT
+from raptr_torch.audit import Audit, active, planned_units, stages
+from raptr_torch.compiling import CompiledBlocks, warm_up
 from raptr_torch.meter import Meter
 from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
 from raptr_torch.watch import leave, watch
+
+logger = logging.getLogger("raptr_torch")
 
 
 class Runner:
@@ -41,7 +47,10 @@ class Runner:
         self._bindings: list[OptimizerBinding] = []
         self._is_open = self._is_complete = False
         self._units: Counter[str] = Counter()
+        self._planned: Counter[str] = Counter()
+        self._last: tuple[Step, Mapping[str, int]] | None = None
         self._flops = 0
+        self._compiled: CompiledBlocks | None = None
         self._attached = True
         self._ranks: ranks.Ranks = ranks.Alone()
         watch(self)
@@ -112,7 +121,14 @@ class Runner:
         step = self.plan.step(index)
         with self._running(step) as meter, self._ranks.together(step, meter):
             yield step
-        self._commit(index, meter)
+        self._commit(step, meter)
+
+    def average(self) -> None:
+        """Within a step, after its last backward pass: averages the gradients over ranks now, not when it is left.
+
+        For loops that look at gradients before the step counts as done.
+        """
+        self._ranks.average()
 
     @contextmanager
     def full(self) -> Iterator[None]:
@@ -126,6 +142,77 @@ class Runner:
         """What ran in the steps of the plan so far, counted where it ran."""
         return Executed(units=dict(self._units), flops=self._flops)
 
+    def audit(self) -> Audit:
+        """Unit forwards that were planned for the steps so far, beside those that ran."""
+        axes = sorted(self._sites.axes)
+        return Audit({axis: self._planned[axis] for axis in axes}, {axis: self._units[axis] for axis in axes})
+
+    def metrics(self) -> dict[str, float]:
+        """What ran in the last step, for a trainer's logger: stage, active blocks, and heads and hidden units a block.
+
+        Counted where it ran; empty before the first step.
+        """
+        if self._last is None:
+            return {}
+        step, units = self._last
+        counted = {f"raptr/active_{axis}": count for axis, count in active(units, self.plan.shape)}
+        return {"raptr/step": step.index, "raptr/stage": step.stage, **counted}
+
+    def summary(self) -> str:
+        """What is attached to what, in a few lines, for the start of a log."""
+        optimizers = ", ".join(type(binding.optimizer).__qualname__ for binding in self._bindings) or "none yet"
+        return "\n".join(
+            [
+                f"raptr: plan {self.plan.digest[:12]} of {self.plan.steps:,} steps, from step {self.next_step:,}",
+                *(f"  {line}" for line in self._sites.describe()),
+                *(f"  {line}" for line in stages(self.plan)),
+                f"  optimizer: {optimizers}",
+            ]
+        )
+
+    def compile(self, backend: str | Callable[..., Any] = "inductor", **options: Any) -> None:
+        """Compiles the blocks, each for itself: one graph for all blocks and masks of one size of heads and width.
+
+        torch's limit of graphs is set to what the plan can need (`graphs`), for the whole process until `detach`;
+        beyond it torch raises instead of falling back to eager.
+
+        Args:
+            backend, options: as of `torch.compile`.
+
+        Raises:
+            RaptrError: `compile-blocks`: the blocks are compiled already, or are not somebody else's.
+        """
+        self._require_attached()
+        self._require_closed()
+        if self._compiled is not None or not self._sites.blocks:
+            raise fail(
+                "compile-blocks",
+                "the blocks are compiled already"
+                if self._compiled
+                else "the small transformer of raptr_torch counts within its blocks, and is not compiled",
+            )
+        self._compiled = CompiledBlocks(self._sites.blocks, self.plan, backend, options)
+
+    @property
+    def graphs(self) -> tuple[int, int]:
+        """Graphs built so far, and those that the plan can need: kinds of blocks · (sizes + 1 for evaluation)."""
+        return (self._compiled.graphs, self._compiled.expected) if self._compiled else (0, 0)
+
+    def warm_up(self, run: Callable[[], Tensor]) -> None:
+        """Runs every size of the plan once, so that no later step waits for a compiler.
+
+        Gradients, buffers and random states stay as they are, and nothing is counted.
+
+        Args:
+            run: a forward pass of a batch of the shape that training uses; returns the loss.
+        """
+        self._require_attached()
+        self._require_closed()
+        try:
+            warm_up(self._sites.model, run, self._sites.run, self.plan)
+        finally:
+            self._sites.refuse()
+
     def detach(self) -> Any:
         """Gives the model back as it was, and leaves the optimizers alone."""
         self._require_attached()
@@ -135,18 +222,25 @@ class Runner:
         for binding in self._bindings:
             binding.release()
         self._ranks.release()
+        if self._compiled is not None:
+            self._compiled.release()
         self._sites.release()
         return self._sites.model
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs besides the plan."""
-        return {"next_step": self.next_step, "units": dict(self._units), "flops": self._flops}
+        return {
+            "next_step": self.next_step,
+            "units": dict(self._units),
+            "planned": dict(self._planned),
+            "flops": self._flops,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self._require_closed()
         self.next_step, self._flops = state["next_step"], state["flops"]
-        self._units = Counter(state["units"])
+        self._units, self._planned = Counter(state["units"]), Counter(state["planned"])
 
     @contextmanager
     def _running(self, step: Step | None) -> Iterator[Meter]:
@@ -163,11 +257,15 @@ class Runner:
             self._is_open = False
             self._sites.refuse()
 
-    def _commit(self, index: int, meter: Meter) -> None:
+    def _commit(self, step: Step, meter: Meter) -> None:
         """Adds what one step ran."""
-        self.next_step = index + 1
+        units = meter.per_step()
+        if not self.next_step or self._last is None:
+            logger.info(self.summary())
+        self.next_step, self._last = step.index + 1, (step, units)
         self._flops += meter.flops
-        self._units.update(meter.per_step())
+        self._units.update(units)
+        self._planned.update(planned_units(step, self.plan.shape, self._sites.axes))
 
     def require_bound(self, optimizer: Optimizer) -> None:
         """Refuses the step of an optimizer that holds parameters of the model and is not bound."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,13 @@ class Sites(Protocol):
     axes: frozenset[str]
     """Those whose units are counted where they run."""
 
+    blocks: Sequence[nn.Module]
+    """Those that can be compiled each for itself, in order; none where counting is within them."""
+
+    def describe(self) -> list[str]:
+        """What was found in the model, in lines."""
+        ...
+
     @property
     def parts(self) -> Mapping[nn.Parameter, Part]:
         """Every parameter of the model, once."""
@@ -70,6 +77,7 @@ class TransformerSites:
     """The sites of raptr_torch's own model: a mask is one value that the model hands down its call tree."""
 
     axes = frozenset({"depth", "heads", "width"})
+    blocks: Sequence[nn.Module] = ()
 
     def __init__(self, model: Transformer) -> None:
         self.model = model
@@ -82,6 +90,9 @@ class TransformerSites:
         meter = Meter()
         self.model.running = self._running(step.axes if step else {}, meter)
         return meter
+
+    def describe(self) -> list[str]:
+        return [f"{len(self.model.blocks)} blocks of the small transformer"]
 
     def refuse(self) -> None:
         self.model.running = None
