@@ -151,7 +151,7 @@ def _print(plan: "Plan", found: "Sequence[Cost]", detailed: int, throughput: "Th
 
     parts = [cost_tables(plan, found, detailed, throughput)]
     if times is not None:
-        from raptr_dsl.report.comparison import time_table
+        from raptr_dsl.report.calibration import time_table
 
         parts += ["", time_table(plan, times)]
     print_trimmed(output_console(), *parts)

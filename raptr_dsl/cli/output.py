@@ -11,10 +11,11 @@ PLAN = re.compile(rb'\s*\{\s*"format":\s*"raptr-plan-')
 SVG = re.compile(rb"\s*<svg\b")
 
 
-def require_replaceable(path: Path, kind: re.Pattern[bytes], what: str, *, force: bool = False) -> None:
+def require_replaceable(path: Path, kind: re.Pattern[bytes], what: str, *, force: bool | None = False) -> None:
     """Refuses to write over a file that does not begin like `what` (a noun phrase), unless forced.
 
     Directories and devices are refused even so. A path that cannot be looked at is left to whoever writes there.
+    `force` is None where the command has no such option.
 
     Raises:
         RaptrError: `output-exists`.
@@ -31,7 +32,7 @@ def require_replaceable(path: Path, kind: re.Pattern[bytes], what: str, *, force
         raise fail(
             "output-exists",
             f"this file is there already, and is not {what}",
-            help="choose another name, or overwrite it with --force",
+            help="choose another name" + ("" if force is None else ", or overwrite it with --force"),
             subject=str(path),
         )
 

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from raptr_dsl.backend.processes import launch_rank
 from raptr_dsl.cli.common import (
+    Count,
     Once,
     load_plan_or_compile,
     output_console,
@@ -31,30 +33,70 @@ SCHEDULE_OPTIONS = ("model", "steps", "seed", "params", "budget")
 @click.option("--data", multiple=True, metavar="PATH", help="Text files, folders, or stdlib; any number.")
 @click.option("--out", cls=Once, type=click.Path(), metavar="RUN", required=True, help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in RUN, if there is one.")
+@click.option("--calibrate", is_flag=True, help="Measure steps at each size instead; write them to RUN, a file.")
+@click.option("--rounds", cls=Once, type=Count(1), metavar="N", help="Of --calibrate. [5]")
 @schedule_options
 @run_options
 @click.pass_context
 def command(
-    ctx: click.Context, file: str | None, data: tuple[str, ...], out: str, resume: bool, **options: Any
+    ctx: click.Context,
+    file: str | None,
+    data: tuple[str, ...],
+    out: str,
+    resume: bool,
+    calibrate: bool,
+    rounds: int | None,
+    **options: Any,
 ) -> None:
     """Trains a small transformer by a schedule or plan, and checks at the end that it did what was planned.
 
     RUN holds everything: plan, settings, log.jsonl, checkpoints, summary. To go on with a run, `raptr train
     --resume --out RUN` is enough: what is not given is what it began with.
     """
-    from raptr_dsl.training.folder import require_usable
-
     overrides = {name: options.pop(name) for name in SCHEDULE_OPTIONS}
     given = {name: value for name, value in options.items() if value is not None}
+    if calibrate:
+        _calibrate(ctx, file, resume, rounds or 5, Path(out), overrides, given)
+        return
+    if rounds is not None:
+        raise click.UsageError("--rounds is of --calibrate", ctx)
+    from raptr_dsl.training.folder import require_usable
+
     require_usable(Path(out), resume)  # before anything is read, compiled or printed; the lock looks again
     before = _settings_of(Path(out)) if resume else None
     set_threads(given.get("threads", before.threads if before else None))
     _require_beginning(file, Path(out), goes_on=before is not None)
     settings = run_settings(ctx, data, given, before)
     plan, warnings = load_plan_or_compile(file or str(Path(out) / "plan.json"), ctx, overrides)
-    show_diagnostics(warnings)
+    if launch_rank() == 0:
+        show_diagnostics(warnings)
     dataset, settings = open_data(settings)
     _train(plan, dataset, settings, Path(out), resume)
+
+
+def _calibrate(
+    ctx: click.Context,
+    file: str | None,
+    resume: bool,
+    rounds: int,
+    out: Path,
+    overrides: dict[str, Any],
+    given: dict[str, Any],
+) -> None:
+    """Measures instead of training, on random tokens."""
+    from raptr_dsl.cli.calibrate import measure
+
+    if resume or file is None:
+        raise click.UsageError(
+            "--calibrate measures a schedule or plan from the beginning: name it, without --resume", ctx
+        )
+    set_threads(given.get("threads"))
+    from raptr_dsl.data import STDLIB
+
+    settings = run_settings(ctx, (STDLIB,), given, None)  # no data are read
+    plan, warnings = load_plan_or_compile(file, ctx, overrides)
+    show_diagnostics(warnings)
+    measure(plan, load_backend(plan, settings.backend), settings, rounds, out)
 
 
 def _settings_of(out: Path) -> "RunSettings | None":
@@ -81,6 +123,9 @@ def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: 
 
     backend = load_backend(plan, settings.backend)
     feed = TokenFeed(dataset, plan.shape, settings.data_seed, settings.eval_batches)
+    if launch_rank():  # process 0 speaks for all
+        summary = train(plan, backend, feed, settings, out, resume=resume)
+        raise click.exceptions.Exit(0 if summary.finished else _killed_by(summary.signal))
     _announce(plan, dataset, settings)
     with watching() as watch:
         reporter = watch.reporter(plan, plan.name)
@@ -103,9 +148,14 @@ def load_backend(plan: "Plan", name: str) -> "Backend":
 
 def stopped(number: int | None, again: str) -> NoReturn:
     """Ends the command as a program ends by a signal, and says how to go on."""
-    number = number or signal.SIGINT
-    click.echo(f"stopped by {signal.Signals(number).name}, with a checkpoint; go on with: {again}", err=True)
-    raise click.exceptions.Exit(128 + number)
+    name = signal.Signals(number or signal.SIGINT).name
+    click.echo(f"stopped by {name}, with a checkpoint; go on with: {again}", err=True)
+    raise click.exceptions.Exit(_killed_by(number))
+
+
+def _killed_by(number: int | None) -> int:
+    """The exit code; None where another process was told to stop."""
+    return 128 + (number or signal.SIGINT)
 
 
 def _announce(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings") -> None:
