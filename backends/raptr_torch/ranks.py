@@ -28,6 +28,10 @@ class Ranks(Protocol):
         """A step of all ranks (None: training in full); on leaving it gradients are averaged."""
         ...
 
+    def average(self) -> None:
+        """No backward pass follows in this step: averages the gradients before it is left."""
+        ...
+
     def release(self) -> None:
         """Leaves the model alone."""
         ...
@@ -52,6 +56,9 @@ class Alone:
             )
         yield
 
+    def average(self) -> None:
+        return
+
     def release(self) -> None:
         return
 
@@ -67,6 +74,7 @@ class Together:
     def __init__(self, plan: Plan, agreement: Agreement, claims: Claims, reduction: Reduction | None = None) -> None:
         self._plan, self._agreement, self._claims, self._reduction = plan, agreement, claims, reduction
         self._agreed: Claim | None = None
+        self._running: tuple[Step | None, Meter] | None = None
 
     @contextmanager
     def together(self, step: Step | None, meter: Meter) -> Iterator[None]:
@@ -75,17 +83,25 @@ class Together:
             self._begin(step)
             if reduction is not None:
                 reduction.begin(_blocks(step))
+            self._running = step, meter
             yield
-            self._end(step, meter.passes)
-            if reduction is not None:
-                reduction.finish()
+            self.average()
         except BaseException as error:
+            self._running = None
             if reduction is not None:
                 reduction.abandon()
             reason = self._agreement.explain(error)
             if reason is error:
                 raise
             raise reason from error
+
+    def average(self) -> None:
+        if self._running is None:
+            return
+        (step, meter), self._running = self._running, None
+        self._end(step, meter.passes)
+        if self._reduction is not None:
+            self._reduction.finish()
 
     def release(self) -> None:
         if self._reduction is not None:

@@ -13,13 +13,15 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
-from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch
+from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch, share_of
 from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches
 from raptr_dsl.backend.network import parameters
+from raptr_dsl.backend.processes import processes_of
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import checkpoint
 from raptr_torch.apply import attach
 from raptr_torch.model import Transformer, build
+from raptr_torch.processes import device, mean
 
 
 class TorchTrainer:
@@ -33,13 +35,16 @@ class TorchTrainer:
 
     def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
         require_dtype(settings, backend.name, backend.capabilities)
-        require_micro_batches(plan.shape, settings)
+        processes = processes_of(backend)
+        self.rank, self.ranks = processes.rank, processes.size
+        require_micro_batches(plan.shape, settings, self.ranks)
         self.plan, self.settings = plan, settings
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = device()
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         self.model = build(plan.shape, settings.init_seed, dtype).to(self.device)
         self.optimizer = adamw(self.model, settings)
         self.runner = attach(backend, self.model, plan, self.optimizer)
+        self.runner.distribute(micro_batches=settings.micro_batches)
 
     def step(self, index: int, batch: Batch) -> StepResult:
         """Optimizer step `index`; loss and gradients are means over all targets of the step.
@@ -53,8 +58,9 @@ class TorchTrainer:
         self.model.train()
         try:
             with self.runner.step(index):
-                loss = self._accumulate(batch)
-                norm = self._clip()
+                own_loss = self._accumulate(share_of(batch, self.rank, self.ranks))
+                self.runner.average()
+                loss, norm = mean(own_loss, self.device), self._clip()
                 require_finite(index, loss, norm)
             self.optimizer.step()
         finally:
@@ -65,10 +71,12 @@ class TorchTrainer:
     def evaluate(self, batches: Sequence[Batch]) -> float:
         """The mean loss over all targets, of the full network, unscaled (rule 36)."""
         self.model.eval()
-        return mean_loss(batches, self.plan.shape, lambda batch: float(self._loss(batch)))
+        return mean(mean_loss(batches, self.plan.shape, self._own_loss), self.device)
 
     def executed(self) -> Executed:
-        return self.runner.executed()
+        """What ran on all ranks, which take equal shares of every batch."""
+        executed = self.runner.executed()
+        return Executed(units=executed.units, flops=executed.flops * self.ranks)
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state, counts and random states into an existing, empty folder."""
@@ -88,6 +96,13 @@ class TorchTrainer:
             part_loss.backward()
             loss += part_loss.detach()
         return float(loss)
+
+    def _own_loss(self, batch: Batch) -> float:
+        """This rank's part of the mean loss of a batch, times the number of ranks."""
+        own = share_of(batch, self.rank, self.ranks)
+        if not own.targets.size:
+            return 0.0
+        return float(self._loss(own)) * (own.targets.size * self.ranks / batch.targets.size)
 
     def _clip(self) -> float:
         """Clips the gradient over the whole tree; its norm before that."""

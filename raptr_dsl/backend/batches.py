@@ -23,6 +23,14 @@ def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, Fraction]]:
         yield Batch(batch.inputs[part], batch.targets[part], positions), Fraction(1, count)
 
 
+def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
+    """The rows of a batch that one of several ranks takes: neighbours, as many as another's to within one."""
+    rows = batch.inputs.shape[0]
+    part = slice(rank * rows // ranks, (rank + 1) * rows // ranks)
+    positions = None if batch.positions is None else batch.positions[part]
+    return Batch(batch.inputs[part], batch.targets[part], positions)
+
+
 def require_batch(batch: Batch, shape: ModelShape) -> None:
     """Refuses tokens outside the vocabulary, and sequences longer than the model has positions.
 

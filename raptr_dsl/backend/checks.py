@@ -70,20 +70,32 @@ def require_turn(index: int, next_step: int, plan: Plan) -> None:
         )
 
 
-def require_micro_batches(shape: ModelShape, settings: TrainSettings) -> None:
-    """Refuses micro-batches that do not divide the batch.
+def require_micro_batches(shape: ModelShape, settings: TrainSettings, ranks: int = 1) -> None:
+    """Refuses ranks that do not divide the batch, and micro-batches that do not divide the share of a rank.
 
     Raises:
-        RaptrError: `trainer-micro-batches`.
+        RaptrError: `ranks-batch`, `trainer-micro-batches`.
     """
-    if shape.batch % settings.micro_batches:
-        divisors = [n for n in range(1, shape.batch + 1) if shape.batch % n == 0]
-        nearest = min(divisors, key=lambda n: abs(n - settings.micro_batches))
+    share, rest = divmod(shape.batch, ranks)
+    if rest:
+        raise fail(
+            "ranks-batch",
+            f"{ranks} ranks do not divide a batch of {shape.batch} sequences",
+            help=f"start {_nearest_divisor(shape.batch, ranks)} ranks, or compile the schedule for a batch of "
+            f"{shape.batch - rest or ranks}",
+        )
+    if share % settings.micro_batches:
+        whose = f"a batch of {share} sequences" if ranks == 1 else f"the {share} sequences of each of {ranks} ranks"
         raise fail(
             "trainer-micro-batches",
-            f"{settings.micro_batches} micro-batches do not divide a batch of {shape.batch} sequences",
-            help=f"write {nearest} micro-batches",
+            f"{settings.micro_batches} micro-batches do not divide {whose}",
+            help=f"write {_nearest_divisor(share, settings.micro_batches)} micro-batches",
         )
+
+
+def _nearest_divisor(number: int, wanted: int) -> int:
+    divisors = (n for n in range(1, number + 1) if number % n == 0)
+    return min(divisors, key=lambda n: abs(n - wanted))
 
 
 def require_finite(index: int, loss: float, grad_norm: float = 0.0) -> None:

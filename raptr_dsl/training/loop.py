@@ -5,6 +5,7 @@ from time import perf_counter
 from typing import Any
 
 from raptr_dsl.backend import StepResult, Trainer
+from raptr_dsl.backend.processes import ALONE, Processes
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.flops import full_blocks_cost, head_cost
 from raptr_dsl.ir.bound import BoundStage
@@ -60,10 +61,12 @@ class Run:
         folder: RunFolder,
         journal: Journal,
         reporter: Reporter,
+        processes: Processes = ALONE,
     ) -> None:
         self.plan, self.settings, self.folder = plan, settings, folder
         self.step = 0
         self._trainer, self._feed, self._journal, self._reporter = trainer, feed, journal, reporter
+        self._processes = processes
         self._checkpoints = Checkpoints(folder.checkpoints)
         self._account = Account(plan)
         self._seconds = 0.0
@@ -106,7 +109,7 @@ class Run:
         Raises:
             RaptrError: `trainer-not-finite`, `train-audit`, `train-disk-full`, `train-write`.
         """
-        while self.step < until and not stop.requested:
+        while self.step < until and not self._processes.any(stop.requested):
             self._next()
 
     def save(self) -> None:
@@ -120,7 +123,7 @@ class Run:
             held_out_loss=self._held_out_loss,
             interval=self._interval,
         )
-        self._checkpoints.save(self._trainer, state, self.plan.digest)
+        self._processes.first(lambda: self._checkpoints.save(self._trainer, state, self.plan.digest))
         self._saved = self.step
 
     def finish(self) -> RunSummary:
@@ -147,7 +150,7 @@ class Run:
             raise audit_failure(self.step, found)
         self._journal.sync()
         summary = self.summary()
-        self.folder.write_summary(summary)
+        self._processes.first(lambda: self.folder.write_summary(summary))
         return summary
 
     def summary(self) -> RunSummary:

@@ -1,16 +1,17 @@
 """From a plan, data and a folder to a run that can be advanced: a new one, or one that goes on."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from raptr_dsl.backend import Backend
+from raptr_dsl.backend.processes import processes_of
 from raptr_dsl.diagnostics import Diagnostic, fail
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.checkpoints import Checkpoint, Checkpoints
 from raptr_dsl.training.feed import Feed
 from raptr_dsl.training.folder import RunFolder, open_folder
-from raptr_dsl.training.journal import Journal
+from raptr_dsl.training.journal import Journal, NoJournal
 from raptr_dsl.training.loop import Run, RunSummary
 from raptr_dsl.training.reporter import SILENT, Reporter
 from raptr_dsl.training.resume import require_same_past, require_same_settings
@@ -59,6 +60,8 @@ def open_run(
 ) -> Iterator[Run]:
     """A run in the folder `path`, which no other process can train into meanwhile.
 
+    Where a backend trains in several processes, each opens the run; process 0 alone writes and reports.
+
     With `resume` it goes on from the last complete checkpoint, or from the beginning if there is none yet:
     batches, masks, weights, optimizer and log are then what they would be had it never stopped.
 
@@ -67,23 +70,20 @@ def open_run(
             `train-run-damaged`, `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`,
             `train-checkpoint-damaged`; and what the data or the backend refuse.
     """
-    with open_folder(path, resume=resume) as folder:
-        checkpoint = _require_resumable(folder, plan, settings, reporter) if folder.begun else None
+    processes = processes_of(backend)
+    is_first = processes.rank == 0
+    reporter = reporter if is_first else SILENT
+    with ExitStack() as held:
+        folder = processes.first(lambda: held.enter_context(open_folder(path, resume=resume)))
+        checkpoint = processes.first(lambda: _require_resumable(folder, plan, settings, reporter))
         feed.batch(0)  # too little text is to be found out now, not at the first evaluation
         feed.held_out()
         trainer = backend.trainer(plan, settings.train)
         if checkpoint is not None:
             trainer.load(checkpoint.trainer)
-        if folder.begun:
-            folder.write_settings(settings)
-            if folder.plan() != plan:
-                folder.write_plan(plan)
-        else:
-            folder.begin(plan, settings)
-        folder.summary_file.unlink(missing_ok=True)
-        Checkpoints(folder.checkpoints).clear_debris(after=checkpoint.state.step if checkpoint else 0)
-        with closing(Journal(folder.log_file)) as journal:
-            run = Run(plan, trainer, feed, settings, folder, journal, reporter)
+        processes.first(lambda: _begin(folder, plan, settings, checkpoint))
+        with closing(Journal(folder.log_file) if is_first else NoJournal()) as journal:
+            run = Run(plan, trainer, feed, settings, folder, journal, reporter, processes)
             if checkpoint is None:
                 journal.cut(0)
                 run.begin()
@@ -93,10 +93,25 @@ def open_run(
                 run.restore(checkpoint.state)
             reporter.begin(run.step)
             yield run
+    processes.close()
+
+
+def _begin(folder: RunFolder, plan: Plan, settings: RunSettings, checkpoint: Checkpoint | None) -> None:
+    """Makes the folder that of this run, going on from that checkpoint."""
+    if folder.begun:
+        folder.write_settings(settings)
+        if folder.plan() != plan:
+            folder.write_plan(plan)
+    else:
+        folder.begin(plan, settings)
+    folder.summary_file.unlink(missing_ok=True)
+    Checkpoints(folder.checkpoints).clear_debris(after=checkpoint.state.step if checkpoint else 0)
 
 
 def _require_resumable(folder: RunFolder, plan: Plan, settings: RunSettings, reporter: Reporter) -> Checkpoint | None:
-    """The checkpoint from which to go on; None to begin again, where none was ever written."""
+    """The checkpoint from which to go on; None to begin, where none was ever written."""
+    if not folder.begun:
+        return None
     require_same_settings(folder.settings(), settings)
     before = folder.plan()
     checkpoint, warnings = Checkpoints(folder.checkpoints).latest()

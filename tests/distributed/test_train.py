@@ -1,0 +1,122 @@
+"""`raptr train` under torchrun: the losses of one process, one writer, and an exact resume after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from raptr_dsl.training import read_journal
+from tests.distributed.launch import torchrun
+from tests.training.toys import without_times
+
+SCHEDULE = """\
+keep depth=[first]
+stage few depth=2/4 scale=sqrt steps=15
+stage parts depth=3/4 heads=1/2 width=2/4 idle=skip steps=15
+stage drawn depth=3/4 depth.sample=bernoulli idle=skip steps=15
+stage full steps=5
+"""
+MODEL = "layers = 4\nheads = 2\nhidden = 16\nffn = 32\nwidth_group = 8\nvocab = 258\nseq = 16\nbatch = {batch}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "four.raptr").write_text(SCHEDULE)
+    (tmp_path / "tiny.toml").write_text(MODEL.format(batch=8))
+    (tmp_path / "text.txt").write_text("".join(f"{n} times {n} is {n * n}.\n" for n in range(3000)))
+    return tmp_path
+
+
+def train(folder: Path, out: str, *options: str, ranks: int = 2, limit: float = 100, **environment: str) -> Any:
+    arguments = [
+        "train", str(folder / "four.raptr"), "--model", str(folder / "tiny.toml"), "--steps", "50",
+        "--data", str(folder / "text.txt"), "--out", str(folder / out), "--lr", "1e-2", "--clip", "0.5",
+        "--dtype", "float64", "--log-every", "1", "--eval-every", "20", *options,
+    ]  # fmt: skip
+    return torchrun(ranks, ["-m", "raptr_dsl", *arguments], limit, XDG_CACHE_HOME=str(folder / "cache"), **environment)
+
+
+def losses(folder: Path, out: str) -> list[float]:
+    lines = read_journal(folder / out / "log.jsonl")
+    return [value for line in lines for name, value in line.items() if name.endswith("_loss") or name == "grad_norm"]
+
+
+def test_losses_are_those_of_one_process_and_one_rank_writes(folder: Path) -> None:
+    code, said = train(folder, "two", "--micro-batches", "2")
+    assert code == 0, said
+    assert said.count("held-out loss of the full network:") == 1
+    assert said.count("FLOPs:") == 1
+    code, said = train(folder, "one", "--micro-batches", "2", ranks=1)
+    assert code == 0, said
+    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=1e-7)
+    audit = read_journal(folder / "two" / "log.jsonl")[-1]
+    assert audit["event"] == "audit"
+    assert audit["holds"]
+
+
+@pytest.mark.slow
+def test_four_ranks(folder: Path) -> None:
+    code, said = train(folder, "four", ranks=4)
+    assert code == 0, said
+    code, said = train(folder, "one", ranks=1)
+    np.testing.assert_allclose(losses(folder, "four"), losses(folder, "one"), rtol=1e-7)
+
+
+@pytest.mark.slow
+def test_a_run_of_which_a_rank_was_killed_is_resumed_to_the_bit(folder: Path) -> None:
+    code, said = train(folder, "whole", "--checkpoint-every", "9")
+    assert code == 0, said
+    (folder / "sitecustomize.py").write_text(KILL)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    code, said = train(folder, "killed", "--checkpoint-every", "9", PYTHONPATH=path)
+    assert code != 0
+    assert "a rank died" in said
+    assert "Traceback" not in said.split("torch.distributed.elastic")[0]
+    code, said = train(folder, "killed", "--resume")
+    assert code == 0, said
+    for name in ("trainer/trainer.pt", "trainer/counts.json"):
+        step = folder / "{}" / "checkpoints" / "step-50" / name
+        assert Path(str(step).format("killed")).read_bytes() == Path(str(step).format("whole")).read_bytes()
+    assert without_times(read_journal(folder / "killed" / "log.jsonl")) == without_times(
+        read_journal(folder / "whole" / "log.jsonl")
+    )
+
+
+KILL = """
+import os, signal
+if os.environ.get("RANK") == "1":
+    import sys
+    from raptr_dsl.training import loop
+    train = loop.Run._next
+    def killed(self):
+        if self.step == 31:
+            os.kill(os.getpid(), signal.SIGKILL)
+        train(self)
+    loop.Run._next = killed
+"""
+
+
+def test_what_does_not_divide_the_batch_is_told_and_nothing_is_written(folder: Path) -> None:
+    (folder / "tiny.toml").write_text(MODEL.format(batch=3))
+    code, said = train(folder, "odd")
+    assert code != 0
+    assert "2 ranks do not divide a batch of 3 sequences" in said
+    assert not (folder / "odd").exists()
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_ends_all_ranks_with_a_checkpoint(folder: Path) -> None:
+    (folder / "sitecustomize.py").write_text(
+        KILL.replace('"1"', '"0"').replace("os.getpid(), signal.SIGKILL", "os.getppid(), signal.SIGTERM")
+    )
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    code, said = train(folder, "stopped", PYTHONPATH=path)
+    assert code != 0
+    assert f"stopped by {signal.SIGTERM.name}, with a checkpoint" in said
+    code, said = train(folder, "stopped", "--resume")
+    assert code == 0, said
