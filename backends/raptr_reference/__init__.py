@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
+from raptr_dsl.backend.protocol import FEATURES
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan
 
@@ -15,9 +16,10 @@ class ReferenceBackend:
     name = "reference"
     capabilities = Capabilities(
         axes=frozenset({"depth", "heads", "width"}),
-        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse"}),
+        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float64"}),
+        attributes=FEATURES,
     )
 
     def shape(self, model: Any, **run: Any) -> NoReturn:

@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 from raptr_dsl.backend import Batch
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.plan import AxisMask
-
-TRAINING = 3
+from raptr_dsl.ir.plan import Step
 
 
-def count(shape: ModelShape, batch: Batch, masks: Mapping[str, AxisMask]) -> tuple[Counter[str], int]:
-    """Units by axis, and training FLOPs of one step; matmul by matmul, apart from `raptr_dsl.flops`."""
+def count(shape: ModelShape, batch: Batch, step: Step) -> tuple[Counter[str], int]:
+    """Units by axis, and training FLOPs of one step; matmul by matmul, apart from `raptr_dsl.flops`.
+
+    Forward once; for a gradient that is used, once more by each operand that has one (rule 34).
+    """
     units: Counter[str] = Counter()
-    flops = 0
+    masks, flops = step.axes, 0
     tokens, seq = batch.inputs.size, batch.inputs.shape[1]
+    gradient = "embed" not in step.frozen  # whether one flows into the residual stream at all
     for index in range(shape.layers):
-        if "depth" in masks and not masks["depth"].on[0, index]:
+        depth = masks.get("depth")
+        if depth is not None and not depth.on[0, index]:
             continue
+        trains = depth is None or depth.trains is None or bool(depth.trains[0, index])
+        gradient |= trains
         heads = int(masks["heads"].on[index].sum()) if "heads" in masks else shape.kv_heads
         groups = int(masks["width"].on[index].sum()) if "width" in masks else shape.ffn // shape.width_group
         units.update(depth=1, heads=heads, width=groups)
         keys = heads * shape.head_dim
         queries = keys * (shape.heads // shape.kv_heads)
         hidden_units = groups * shape.width_group
-        flops += 2 * tokens * shape.hidden * (queries + keys + keys)  # query, key, value
-        flops += 2 * tokens * queries * (seq + seq)  # Q·Kᵀ, weights·V
-        flops += 2 * tokens * queries * shape.hidden
-        flops += 2 * tokens * hidden_units * shape.hidden * (3 if shape.gated else 2)
-    flops += 2 * batch.targets.size * shape.hidden * shape.vocab
-    return units, TRAINING * flops
+        weights = 2 * tokens * shape.hidden * (queries + keys + keys)  # query, key, value
+        weights += 2 * tokens * queries * shape.hidden
+        weights += 2 * tokens * hidden_units * shape.hidden * (3 if shape.gated else 2)
+        scores = 2 * tokens * queries * (seq + seq)  # Q·Kᵀ, weights·V: each of two operands without weights
+        flops += weights * (1 + trains + gradient) + scores * (1 + 2 * gradient)
+    head = 2 * batch.targets.size * shape.hidden * shape.vocab
+    return units, flops + head * (1 + ("head" not in step.frozen) + (gradient or "head" not in step.frozen))

@@ -30,6 +30,10 @@ def loss_and_gradients(
 ) -> tuple[float, Gradients]:
     """The mean cross-entropy over all targets of a batch, and its derivative by every parameter."""
     depth, heads, width = _factors(shape, masks)
+    learned = "depth" in masks and masks["depth"].learned
+    gaps = depth
+    if learned:
+        depth = gaps * np.array([values[f"blocks.{index}.factor"] for index in range(shape.layers)])
     rows = np.arange(batch.inputs.shape[0])[:, None]
     positions = np.arange(batch.inputs.shape[1])[None] if batch.positions is None else batch.positions
     head = values["embedding.weight" if shape.tied else "head.weight"]
@@ -39,7 +43,7 @@ def loss_and_gradients(
     for index in range(shape.layers):
         update, kept = block(y, _of(values, f"blocks.{index}"), heads[index], width[index], shape)
         y = y + depth[index] * update
-        saved.append(kept)
+        saved.append((update, kept))
     seen, norm_saved = layer_norm(y[rows, positions], _of(values, "norm"))
     loss, d_logits = cross_entropy(seen @ head.T, batch.targets)
 
@@ -50,7 +54,10 @@ def loss_and_gradients(
     d_y = np.zeros_like(y)
     np.add.at(d_y, (rows, positions), d_seen)
     for index in reversed(range(shape.layers)):
-        d_input, block_gradients = block_grad(depth[index] * d_y, saved[index])
+        update, kept = saved[index]
+        if learned:
+            gradients[f"blocks.{index}.factor"] += gaps[index] * (d_y * update).sum()
+        d_input, block_gradients = block_grad(depth[index] * d_y, kept)
         d_y = d_y + d_input
         _add(gradients, f"blocks.{index}", block_gradients)
     np.add.at(gradients["embedding.weight"], batch.inputs, d_y)

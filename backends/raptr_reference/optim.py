@@ -35,7 +35,7 @@ def adamw(
     corrected = mean / (1 - beta1**moments.count)
     denominator = np.sqrt(square / (1 - beta2**moments.count)) + settings.eps
     updated = value - lr * (corrected / denominator + decay * value)
-    chosen = slice(None) if rows is None else rows
+    chosen = ... if rows is None else rows
     value[chosen], moments.mean[chosen], moments.square[chosen] = (
         updated[chosen],
         mean[chosen],
@@ -51,16 +51,28 @@ def clip(gradients: Gradients, limit: float) -> float:
     return norm
 
 
+def leave(gradients: Gradients, table: tuple[Parameter, ...], step: Step, plan: Plan) -> None:
+    """Sets to zero, in place, the gradients of what is not trained in this step: they count in no norm."""
+    for parameter in table:
+        if runs(parameter, step, plan) is False:
+            gradients[parameter.name][...] = 0.0
+
+
 def runs(parameter: Parameter, step: Step, plan: Plan) -> bool | NDArray[np.bool_]:
     """Whether the optimizer touches a tensor in this step, or which of its rows.
 
     What did not run is touched under idle=zero, with a gradient of zero, and left alone under idle=skip. A tensor of
-    a block that is off follows the rule of depth; rows of a block that is on follow the rule of their axis.
+    a block that is off follows the rule of depth; rows of a block that is on follow the rule of their axis. What does
+    not train is left alone whatever `idle` says (rule 33), and a trained factor where depth runs in full (rule 31).
     """
     rules = plan.stages[step.stage].axes
     depth = step.axes.get("depth")
     if parameter.block is None:
-        return True
+        return parameter.part not in step.frozen
+    if depth is not None and depth.trains is not None and not depth.trains[0, parameter.block]:
+        return False
+    if parameter.name.endswith(".factor") and (depth is None or not depth.learned):
+        return False
     if depth is not None and not depth.on[0, parameter.block]:
         return rules["depth"].idle == "zero"
     mask = step.axes.get(parameter.axis) if parameter.axis else None
@@ -74,7 +86,7 @@ def update(
     step: Step, plan: Plan, settings: TrainSettings,
 ) -> None:  # fmt: skip
     """One optimizer step over all tensors, in place; gradients are clipped already."""
-    lr = settings.learning_rate(step.index, plan.steps)
+    lr = settings.learning_rate(step.index, plan.steps) * float(plan.rate_factor(step.index))
     for parameter in table:
         name = parameter.name
         touched = runs(parameter, step, plan)

@@ -23,8 +23,9 @@ from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.plan import Plan
 from raptr_reference.account import count
+from raptr_reference.growth import grow
 from raptr_reference.model import loss_and_gradients
-from raptr_reference.optim import Moments, clip, update
+from raptr_reference.optim import Moments, clip, leave, update
 
 TENSORS = "trainer.npz"
 COUNTS = "counts.json"
@@ -47,9 +48,10 @@ class ReferenceTrainer:
         require_dtype(settings, backend.name, backend.capabilities)
         require_micro_batches(plan.shape, settings)
         self.plan, self.settings = plan, settings
-        self.table = parameters(plan.shape)
-        start = initial_values(plan.shape, settings.init_seed)
-        self.values = {name: value.astype(np.float64) for name, value in start.items()}
+        self.table = parameters(plan.shape, plan.learns_scales)
+        start = initial_values(plan.shape, settings.init_seed, plan.learns_scales)
+        self._start = {name: value.astype(np.float64) for name, value in start.items()}
+        self.values = {name: value.copy() for name, value in self._start.items()}
         self.moments = {name: Moments(np.zeros_like(v), np.zeros_like(v)) for name, v in self.values.items()}
         self._next_step, self._flops = 0, 0
         self._units: Counter[str] = Counter()
@@ -62,21 +64,24 @@ class ReferenceTrainer:
         """
         require_batch(batch, self.plan.shape)
         require_turn(index, self._next_step, self.plan)
-        step = self.plan.step(index)
+        step, growth = self.plan.step(index), self.plan.grows_at(index)
+        if growth is not None:
+            grow(growth, self.values, self.moments, self._start, self.table)
         loss, gradients = loss_and_gradients(self.plan.shape, self.values, batch, step.axes)
+        leave(gradients, self.table, step, self.plan)
         norm = clip(gradients, self.settings.clip)
         require_finite(index, loss, norm)
         update(self.values, gradients, self.moments, self.table, step, self.plan, self.settings)
-        units, flops = count(self.plan.shape, batch, step.axes)
+        units, flops = count(self.plan.shape, batch, step)
         self._units += units
         self._flops += flops
         self._next_step += 1
         return StepResult(loss, norm)
 
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """The mean loss over all targets, of the full network, unscaled (rule 36)."""
-        shape = self.plan.shape
-        return mean_loss(batches, shape, lambda batch: loss_and_gradients(shape, self.values, batch, {})[0])
+        """The mean loss over all targets, of all blocks that are born, unscaled (rule 36)."""
+        shape, masks = self.plan.shape, self.plan.evaluated(max(self._next_step - 1, 0))
+        return mean_loss(batches, shape, lambda batch: loss_and_gradients(shape, self.values, batch, masks)[0])
 
     def executed(self) -> Executed:
         return Executed(units=dict(self._units), flops=self._flops)

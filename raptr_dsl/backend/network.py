@@ -51,9 +51,28 @@ class Parameter:
     def decay(self) -> bool:
         return self.init in ("normal", "residual")
 
+    @property
+    def part(self) -> str | None:
+        """The part outside the blocks that it belongs to, `embed` or `head`; None for a block's."""
+        if self.block is not None:
+            return None
+        return "embed" if self.name.partition(".")[0] in ("embedding", "position") else "head"
 
-def parameters(shape: ModelShape) -> tuple[Parameter, ...]:
+    @property
+    def is_output(self) -> bool:
+        """Whether it is of an output projection, whose product is added to the residual stream."""
+        return self.name.rpartition(".")[0].endswith(("attention.output", "ffn.down"))
+
+    def in_block(self, block: int) -> str:
+        """The name of the same tensor of another block."""
+        return f"blocks.{block}.{self.name.split('.', 2)[2]}"
+
+
+def parameters(shape: ModelShape, learned: bool = False) -> tuple[Parameter, ...]:
     """Every tensor of the transformer, in order.
+
+    Args:
+        learned: whether each block has a trained factor (rule 31): `blocks.3.factor`, a scalar that starts at 1.
 
     Raises:
         RaptrError: `network-shape`: a shape that this transformer cannot have.
@@ -70,6 +89,7 @@ def parameters(shape: ModelShape) -> tuple[Parameter, ...]:
     ]
     for block in range(shape.layers):
         table += _block(shape, block)
+        table += [Parameter(f"blocks.{block}.factor", (), "ones", block=block)] if learned else []
     table += [Parameter("norm.weight", (hidden,), "ones"), Parameter("norm.bias", (hidden,), "zeros")]
     if not shape.tied:
         table.append(Parameter("head.weight", (shape.vocab, hidden), "normal"))
@@ -127,12 +147,12 @@ def _block(shape: ModelShape, block: int) -> list[Parameter]:
     ]
 
 
-def initial_values(shape: ModelShape, seed: int) -> dict[str, NDArray[np.float32]]:
+def initial_values(shape: ModelShape, seed: int, learned: bool = False) -> dict[str, NDArray[np.float32]]:
     """The initial weights, the same on every backend: each tensor from its own stream of (seed, name)."""
     import numpy as np
 
     values: dict[str, NDArray[np.float32]] = {}
-    for parameter in parameters(shape):
+    for parameter in parameters(shape, learned):
         if parameter.init in ("zeros", "ones"):
             values[parameter.name] = np.full(parameter.shape, parameter.init == "ones", dtype=np.float32)
             continue

@@ -53,6 +53,7 @@ class Plan(Frozen):
         stages: tile [0, steps) exactly.
         seed: of the masks. shape: of the model; see `ModelShape`.
         partial: whether the last step may be less than the full network.
+        schedule: the identity of the schedule it was compiled from, a SHA-256; see `compiler.identity`.
     """
 
     format: Literal["raptr-plan-1"] = "raptr-plan-1"
@@ -63,6 +64,7 @@ class Plan(Frozen):
     shape: ModelShape
     steps: int = Field(ge=1)
     partial: bool = False
+    schedule: str | None = None
     stages: tuple[BoundStage, ...]
     proven: tuple[Proven, ...] = ()
 
@@ -145,6 +147,16 @@ class Plan(Frozen):
         """How many blocks of a stack there are at a step, the first ones: what is evaluated (rule 36)."""
         rule = self.stage_at(step).axes.get(BLOCKS.name)
         return self.shape.layers if rule is None or rule.born is None else rule.born
+
+    def evaluated(self, step: int) -> dict[str, AxisMask]:
+        """The masks, unscaled, of an evaluation after a step (rule 36): none if all blocks are born."""
+        import numpy as np
+
+        born, stacks = self.born(step), self.shape.stacks
+        if born == self.shape.layers:
+            return {}
+        on = np.broadcast_to(np.arange(self.shape.layers) < born, (stacks, self.shape.layers)).copy()
+        return {BLOCKS.name: AxisMask(on, on.astype(np.float64), full=False)}
 
     def rate_factor(self, step: int) -> Fraction:
         """By what `rewarm` multiplies a step's learning rate: (i + 1)/r in the i-th of the first r steps, else 1."""

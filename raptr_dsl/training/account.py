@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
+from itertools import accumulate
+from operator import or_
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Executed
@@ -22,8 +24,8 @@ class Account:
     def __init__(self, plan: Plan) -> None:
         self._shape = plan.shape
         self._spaces = {name: axis.space(plan.shape) for name, axis in AXES.items()}
-        self._head = int(head_cost(plan.shape))
-        self._costs: dict[tuple[tuple[str, int], ...], int] = {}
+        self._heads: dict[frozenset[str], int] = {}
+        self._costs: dict[tuple[tuple[tuple[str, int], ...], bool, bool], int] = {}
         self.units = dict.fromkeys(AXES, 0)
         self.flops = 0
 
@@ -42,17 +44,26 @@ class Account:
                 continue
             thinned[name] = mask.on.sum(axis=1)[blocks].tolist()
             self.units[name] += sum(thinned[name])
-        active = Counter(zip(*thinned.values(), strict=True)) if thinned else {(): len(blocks)}
-        self.flops += self._head + sum(
-            times * self._cost(tuple(zip(thinned, counts, strict=True))) for counts, times in active.items()
+        trains = [True] * len(blocks) if depth is None or depth.trains is None else depth.trains[0, blocks].tolist()
+        flows = [True] * len(blocks) if "embed" not in step.frozen else list(accumulate(trains, or_))
+        active = Counter(zip(*thinned.values(), trains, flows, strict=True))
+        self.flops += self._head(step.frozen) + sum(
+            times * self._cost(tuple(zip(thinned, counts, strict=True)), trained, flowing)
+            for (*counts, trained, flowing), times in active.items()
         )
 
-    def _cost(self, active: tuple[tuple[str, int], ...]) -> int:
+    def _head(self, frozen: frozenset[str]) -> int:
+        if frozen not in self._heads:
+            self._heads[frozen] = head_cost(self._shape, frozen=frozen)
+        return self._heads[frozen]
+
+    def _cost(self, active: tuple[tuple[str, int], ...], trains: bool, flows: bool) -> int:
         """Training FLOPs of one block with that many units of each axis on."""
-        if active not in self._costs:
+        key = (active, trains, flows)
+        if key not in self._costs:
             shares = {name: Fraction(count, self._spaces[name].units) for name, count in active}
-            self._costs[active] = int(block_cost(self._shape, shares))
-        return self._costs[active]
+            self._costs[key] = int(block_cost(self._shape, shares, trains=trains, flows=flows))
+        return self._costs[key]
 
 
 def mismatches(account: Account, executed: Executed) -> list[str]:

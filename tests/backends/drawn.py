@@ -47,8 +47,19 @@ class DrawnPlan:
         }
         return (BoundStage(start=0, stop=self.steps, duration=Fraction(self.steps), axes=axes),)
 
+    learns_scales = False
+
     def step(self, index: int) -> Step:
         return Step(index, 0, self.masks[index])
+
+    def grows_at(self, step: int) -> None:
+        """Nothing grows."""
+
+    def evaluated(self, step: int) -> dict[str, AxisMask]:
+        return {}
+
+    def rate_factor(self, step: int) -> Fraction:
+        return Fraction(1)
 
 
 def drawn_plan(

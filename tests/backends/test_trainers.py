@@ -168,7 +168,7 @@ def test_micro_batches_that_do_not_divide_the_batch_are_refused(backend: Backend
 
 
 def test_what_a_backend_does_not_declare_is_refused(backend: Backend) -> None:
-    plan = drawn_plan(SMALL, [{}], {"depth": "zero"}, scale="learned")
+    plan = drawn_plan(SMALL, [{}], {"depth": "zero"}, scale="cubed")
     with refused("backend-unsupported"):
         backend.trainer(plan, FLOAT64)
 
