@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raptr_dsl.compiler.bind import bind
+from raptr_dsl.compiler.contradictions import check_contradictions
+from raptr_dsl.compiler.identity import identity_of
 from raptr_dsl.compiler.lower import lower
+from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.compiler.passes import Passed, Passes
 from raptr_dsl.compiler.plan import make_plan
 from raptr_dsl.compiler.verify import verify
@@ -151,7 +154,8 @@ def _compile(source: Source, options: Options, diagnostics: Diagnostics, complet
     proven = verify(passed.bound, passed.plan, passed.origins, mistakes)
     if not mistakes.has_errors:
         diagnostics.extend(mistakes)
-        return ended(passed._replace(plan=passed.plan.model_copy(update={"proven": proven})))
+        identity = identity_of(passed.origins.root) if passed.origins.root else None
+        return ended(passed._replace(plan=passed.plan.model_copy(update={"proven": proven, "schedule": identity})))
     from raptr_dsl.compiler.solving.repair import with_repair  # most files hold what they require
 
     diagnostics.extend(with_repair(file, passed, _passes(options, complete), mistakes))
@@ -175,14 +179,35 @@ def _bound(file: ast.File, options: Options, diagnostics: Diagnostics, complete:
     if schedule is None or diagnostics.has_errors:
         return Passed(origins, schedule)
     schedule = _with_budget(schedule, options, diagnostics)
+    check_contradictions(schedule.requirements, origins, diagnostics)
     has_horizon = options.steps is not None or schedule.horizon is not None
-    if shape is None or not (has_horizon or complete):
+    if shape is None:
+        _warn_of_absolute_budgets(schedule, origins, diagnostics)
+    if shape is None or not (has_horizon or complete) or diagnostics.has_errors:
         return Passed(origins, schedule)
     bound = bind(schedule, shape, origins, diagnostics, options.steps)
     if bound is None or diagnostics.has_errors:
         return Passed(origins, schedule)
-    plan = make_plan(bound, name=Path(file.span.source.name).stem, seed=seed)
+    plan = make_plan(bound, name=_name_of(file), seed=seed)
     return Passed(origins, schedule, bound, plan)
+
+
+def _name_of(file: ast.File) -> str:
+    """The name of a file without its folder and ending; bytes that are no UTF-8 become question marks."""
+    return Path(file.span.source.name).stem.encode("utf-8", "replace").decode("utf-8")
+
+
+def _warn_of_absolute_budgets(schedule: Schedule, origins: Origins, diagnostics: Diagnostics) -> None:
+    """FLOPs in numbers are those of one model: without it nothing is proven, and the file should not look as if."""
+    for number, requirement in enumerate(schedule.requirements):
+        if requirement.metric == "flops" and requirement.value.is_count and not diagnostics.has_errors:
+            diagnostics.add(
+                "budget-without-model",
+                "this budget is in FLOPs, which depend on the model, and nothing says which: it is not proven",
+                origins.span(("requirements", number)),
+                help="write `model bert-base` in the file or give --model; a share such as 75% holds for any",
+                severity="warning",
+            )
 
 
 def _holes_of(file: ast.File) -> list["Hole"]:

@@ -36,7 +36,7 @@ def lower(
     """
     lossy = diagnostics.has_errors
     origins = Origins()
-    unit = resolve(file, lossy, loader, diagnostics)
+    unit = origins.root = resolve(file, lossy, loader, diagnostics)
     header = Header(origins)
     walk = Walk(unit, diagnostics, header)
     parts = walk.file(arguments_of(params, diagnostics))

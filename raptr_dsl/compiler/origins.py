@@ -12,6 +12,7 @@ from raptr_dsl.source import Span
 
 if TYPE_CHECKING:
     from raptr_dsl.compiler.levels import Level
+    from raptr_dsl.compiler.resolve import Unit
     from raptr_dsl.compiler.rules import AxisDraft
     from raptr_dsl.compiler.settings import Fields
     from raptr_dsl.syntax import ast
@@ -101,12 +102,14 @@ class Origins:
         stages: for each stage of the schedule the places of its statement, and what expanded it.
         places: of everything else.
         levels: what has to add up, for `filling.check_levels` when the horizon is known.
+        root: the file itself, with its imports.
     """
 
     def __init__(self) -> None:
         self.stages: list[tuple[StagePlaces, Link | None]] = []
         self.places: dict[Path, Place] = {}
         self.levels: list[Level] = []
+        self.root: Unit | None = None
 
     def at(self, path: Path) -> Origin:
         """Where the value at `path` was written, or else what encloses it."""

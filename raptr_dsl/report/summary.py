@@ -145,6 +145,8 @@ def _facts(plan: Plan, written: str) -> Table:
         table.add_row("" if index else "proven", f"{proven.text}: {proven.value}")
     table.add_row("shapes", plural(plan.shapes, "distinct program shape"))
     table.add_row("seed", str(plan.seed))
+    if plan.schedule:
+        table.add_row("schedule", plan.schedule)
     table.add_row("digest", plan.digest)
     if written:
         table.add_row("plan", written)
@@ -183,6 +185,7 @@ def facts(plan: Plan, written: str = "") -> dict[str, Any]:
         "flops": {"convention": "matmul", **_exact(report)},
         "proven": [proven.model_dump(mode="json") for proven in plan.proven],
         "shapes": plan.shapes,
+        "schedule": plan.schedule,
         "digest": plan.digest,
         "checksum": plan.checksum,
         "written": written or None,
