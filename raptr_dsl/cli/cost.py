@@ -62,7 +62,8 @@ def command(
     names = tuple(dict.fromkeys(conventions))
     told: list[dict[str, Any]] = []
     met: list[Diagnostic] = []
-    for place, file in enumerate(files):
+    printed = 0
+    for file in files:
         try:
             plan, warnings = load_plan_or_compile(file, ctx, overrides)
             found = _costs(plan, names, causal, recompute, count_seed)
@@ -77,8 +78,9 @@ def command(
             told.append(_data(file, plan, found, throughput, times))
             continue
         show_diagnostics(warnings)
-        if place:
+        if printed:
             click.echo()
+        printed += 1
         _print(plan, found, max(1, len(names)), throughput, times)
     if format == "json":
         from raptr_dsl.render import as_data

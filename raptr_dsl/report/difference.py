@@ -19,7 +19,7 @@ from raptr_dsl.wording import plural
 MOST_MASKS = 2**27
 """Entries of masks that are drawn to count coverage: about a second."""
 
-_ALIGNED = 2000
+ALIGNED = 2000
 """Stages that are aligned by what they have in common; more are compared one by one, in order."""
 
 _PLACE = {"name", "start", "stop", "duration"}
@@ -94,7 +94,7 @@ Pairs = Iterator[tuple[BoundStage | None, BoundStage | None]]
 def _aligned(ours: Sequence[BoundStage], others: Sequence[BoundStage]) -> Pairs:
     """Stages that belong together: the longest common runs of equal rules, what lies between them in order."""
     keys = [[stage.model_dump_json(exclude=_PLACE) for stage in side] for side in (ours, others)]
-    if max(map(len, keys)) > _ALIGNED:
+    if max(map(len, keys)) > ALIGNED:
         yield from _in_order(ours, others)
         return
     matcher = SequenceMatcher(None, keys[0], keys[1], autojunk=False)
