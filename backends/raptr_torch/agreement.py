@@ -8,10 +8,8 @@ own, beside the step at hand, tells every rank whether all said the same.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from datetime import timedelta
-from hashlib import sha256
 from itertools import count
 
 import torch
@@ -19,38 +17,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore, _get_default_store
 
+from raptr_dsl.backend.claims import Claim, disagreement, spoken, word
 from raptr_dsl.diagnostics import RaptrError, fail
-from raptr_dsl.ir.plan import Plan, Step
 
 TIMEOUT = timedelta(minutes=10)
 """How long ranks wait for each other between two steps: saves, evaluations and compilations happen there."""
 NAMING = timedelta(seconds=2)
 """How long a rank that disagrees waits for the others' values, which are there already unless a rank has died."""
-ANY = -1
 
 _numbers = count()
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What a rank is about to run, as integers of 60 bits.
-
-    Attributes:
-        model: digest of the names, shapes and dtypes of its parameters and buffers. plan: its digest.
-        step: its number, -1 for training in full outside the plan. mask: digest of what it runs.
-        micro_batches: of the step, -1 where they are not known in advance.
-    """
-
-    model: int
-    plan: int
-    step: int
-    mask: int
-    micro_batches: int
-
-    def __str__(self) -> str:
-        step = "training in full" if self.step == ANY else f"step {self.step}"
-        parts = "" if self.micro_batches == ANY else f", micro-batches {self.micro_batches}"
-        return f"model {_short(self.model)}, plan {_short(self.plan)}, {step}, mask {_short(self.mask)}{parts}"
 
 
 class Agreement:
@@ -148,13 +123,7 @@ class Agreement:
         keys = [f"{self._round}/{rank}" for rank in range(dist.get_world_size())]
         self._store.set(keys[dist.get_rank()], str(claim))
         claims = {rank: self._said(key) for rank, key in enumerate(keys)}
-        ranks = {said: [rank for rank in claims if claims[rank] == said] for said in dict.fromkeys(claims.values())}
-        return fail(
-            "ranks-disagree",
-            "the ranks are not about to run the same",
-            help="give every rank the same plan, seed and settings, and resume all from one checkpoint",
-            notes=tuple(f"{_named(numbers)}: {said}" for said, numbers in ranks.items()),
-        )
+        return disagreement(claims)
 
     def _said(self, key: str) -> str:
         try:
@@ -164,32 +133,10 @@ class Agreement:
             return "no answer"
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
-    """What one rank claims for each step: `model` is the `layout` of its model."""
-
-    plan: Plan
-    model: int
-    micro_batches: int | None
-
-    def of(self, step: Step | None) -> Claim:
-        """For a step, or for training in full outside the plan (None)."""
-        plan = int(self.plan.digest[:15], 16)
-        parts = ANY if self.micro_batches is None else self.micro_batches
-        if step is None:
-            return Claim(self.model, plan, ANY, 0, parts)
-        return Claim(self.model, plan, step.index, mask_word(step), parts)
-
-
-def mask_word(step: Step) -> int:
-    """A digest of what runs in a step, factors included."""
-    return _word(*(part for name in sorted(step.axes) for part in _bytes(name, step)))
-
-
 def layout(model: torch.nn.Module) -> int:
     """A digest of the names, shapes and dtypes of a model's parameters and buffers."""
     tensors = (*model.named_parameters(), *model.named_buffers())
-    return _word(*(f"{name} {tuple(t.shape)} {t.dtype} {t.requires_grad}".encode() for name, t in tensors))
+    return word(*(f"{name} {tuple(t.shape)} {t.dtype} {t.requires_grad}".encode() for name, t in tensors))
 
 
 def is_collective_failure(error: BaseException) -> bool:
@@ -201,7 +148,7 @@ def lost(error: BaseException, timeout: timedelta) -> RaptrError:
     """The refusal to go on without a rank."""
     return fail(
         "ranks-lost",
-        f"a rank died, or did not answer within {_spoken(timeout)}",
+        f"a rank died, or did not answer within {spoken(timeout.total_seconds())}",
         help="see what the ranks that ended wrote; then start all of them again from the last checkpoint",
         notes=(_brief(error),),
     )
@@ -210,32 +157,3 @@ def lost(error: BaseException, timeout: timedelta) -> RaptrError:
 def _brief(error: BaseException) -> str:
     """The first sentence, without the place in somebody's source that gloo begins with."""
     return re.sub(r"^\[[^\]]*\] *", "", str(error)).partition("\n")[0].partition(". ")[0]
-
-
-def _bytes(name: str, step: Step) -> Iterator[bytes]:
-    mask = step.axes[name]
-    yield f"{name} {mask.on.shape}".encode()
-    yield mask.on.tobytes()
-    yield mask.scale.tobytes()
-
-
-def _word(*parts: bytes) -> int:
-    digest = sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return int(digest.hexdigest()[:15], 16)
-
-
-def _short(word: int) -> str:
-    """The first digits of the digest."""
-    return f"{word:015x}"[:8]
-
-
-def _named(ranks: list[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
-
-
-def _spoken(timeout: timedelta) -> str:
-    seconds = timeout.total_seconds()
-    return f"{seconds / 60:g} minutes" if seconds >= 120 else f"{seconds:g} seconds"

@@ -12,10 +12,11 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from raptr_dsl.backend.claims import Claim, Claims
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch.adopted import DDPReduction
-from raptr_torch.agreement import Agreement, Claim, Claims, layout
+from raptr_torch.agreement import Agreement, layout
 from raptr_torch.meter import Meter
 from raptr_torch.reduction import BlockReduction, Reduction
 from raptr_torch.sites import Sites
