@@ -31,7 +31,7 @@ def with_schedule(*topics: str) -> list[str]:
 
 
 SYNTAX = with_schedule("syntax")
-COMPILED = with_schedule("compiler", "bind")
+COMPILED = with_schedule("compiler", "bind", "solve")
 
 
 def reported(source: str) -> Iterator[str]:

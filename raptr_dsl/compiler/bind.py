@@ -14,6 +14,7 @@ from raptr_dsl.compiler.tiling import Tile, horizon_of, tile
 from raptr_dsl.compiler.units import MAX_UNITS
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundSchedule, BoundStage
+from raptr_dsl.ir.checks import lacks_words
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import PARTIAL, AxisRule, Schedule, Stage
 from raptr_dsl.laws import Law
@@ -38,6 +39,8 @@ def bind(
     """
     horizon = horizon_of(schedule, shape, steps, origins, diagnostics)
     if horizon is None or not _is_countable(horizon, diagnostics):
+        return None
+    if not _can_be_numbered(schedule, shape, horizon, origins, diagnostics):
         return None
     tiles = tile(schedule, shape, horizon, origins, diagnostics)
     if tiles is None:
@@ -79,6 +82,27 @@ def _is_countable(horizon: int, diagnostics: Diagnostics) -> bool:
 def _draws_anew(law: Law, sized: Sized) -> bool:
     """Whether it matters how long a draw lasts."""
     return law.varies or bool(sized.choices) or len(sized.borders) > 1
+
+
+def _can_be_numbered(
+    schedule: Schedule, shape: ModelShape, steps: int, origins: Origins, diagnostics: Diagnostics
+) -> bool:
+    """Whether the stream has a word for every unit of every step (rule 19); the first stage that asks is to blame."""
+    for name, axis in AXES.items():
+        space = axis.space(shape)
+        if not lacks_words(steps, space):
+            continue
+        for number, stage in enumerate(schedule.stages):
+            if name in stage.axes:
+                diagnostics.add(
+                    "run-too-long",
+                    f"{plural(steps, 'step')} of {plural(space.sites * space.units, axis.unit)} are more than the "
+                    "random stream can number",
+                    origins.span(("stages", number, "axes", name, "size")),
+                    help="make the run shorter" + (", or width_group larger" if name == "width" else ""),
+                )
+                return False
+    return True
 
 
 class _Binder:

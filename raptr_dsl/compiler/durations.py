@@ -1,6 +1,7 @@
 """What a statement says of how long it takes, before the horizon is known (rule 9)."""
 
 from fractions import Fraction
+from math import floor
 from typing import NamedTuple
 
 from raptr_dsl.compiler.evaluate import evaluate, misplaced_hole
@@ -9,6 +10,7 @@ from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.diagnostics import Edit, Label
 from raptr_dsl.source import Span
 from raptr_dsl.syntax import ast
+from raptr_dsl.wording import share_text
 
 ZERO = Fraction(0)
 
@@ -81,6 +83,15 @@ def _read(attribute: ast.Attribute, scope: Scope) -> Spec | None:
             attribute.span,
             related=chain,
             help=f"write steps={node.span.text} for a share, or a count such as tokens=500M",
+        )
+        return None
+    if value > 1 and isinstance(node, ast.Number) and not node.span.text.endswith("%"):
+        whole = floor(value)
+        scope.diagnostics.add(
+            "bad-duration",
+            f"steps={node.span.text} is a share, of {share_text(value)}: a number with a decimal point is no count",
+            attribute.span,
+            help=f"steps are whole: write steps={whole} or steps={whole + 1}",
         )
         return None
     return Spec("share", value, attribute, quantity.parametric)

@@ -1,14 +1,16 @@
 """`require`: what is to be proven, as data; whether it holds is found out with a plan."""
 
+from math import ceil, floor
 from typing import Any
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.compiler.evaluate import count_of, evaluate, unknown_word, word_of
 from raptr_dsl.compiler.metrics import METRICS, Metric
-from raptr_dsl.compiler.scope import Scope
+from raptr_dsl.compiler.scope import Quantity, Scope
 from raptr_dsl.diagnostics import Label, did_you_mean
 from raptr_dsl.ir.schedule import Amount, Requirement
 from raptr_dsl.syntax import ast
+from raptr_dsl.wording import share_text
 
 
 def requirement_of(statement: ast.Require, scope: Scope) -> Requirement | None:
@@ -33,6 +35,9 @@ def _value(statement: ast.Require, metric: Metric | None, scope: Scope) -> Amoun
     quantity = evaluate(statement.value, scope)
     if quantity is None or metric is None:
         return None
+    if metric.shares and not quantity.is_count and quantity.value > 1:
+        _refuse_more_than_all(statement, metric, quantity, scope)
+        return None
     if metric.counts if quantity.is_count else metric.shares:
         return Amount(value=quantity.value, is_count=quantity.is_count)
     found, wanted, example = ("count", "share", "75%") if quantity.is_count else ("share", "count", "8")
@@ -43,6 +48,24 @@ def _value(statement: ast.Require, metric: Metric | None, scope: Scope) -> Amoun
         help=f"write a {wanted}, such as {example}",
     )
     return None
+
+
+def _refuse_more_than_all(statement: ast.Require, metric: Metric, quantity: Quantity, scope: Scope) -> None:
+    """`mean(depth) >= 9.5`: a share of 950%, which is most likely not what is meant, and which no metric reaches."""
+    text = statement.value.span.text
+    is_decimal = isinstance(statement.value, ast.Number) and not text.endswith("%")
+    count = f"write {floor(quantity.value)} or {ceil(quantity.value)} for a count"
+    scope.diagnostics.add(
+        "share-over-whole",
+        f"{text} is a share"
+        + (f", of {share_text(quantity.value)}" if is_decimal else "")
+        + f", and {metric.name} is at most 100% of the whole",
+        statement.value.span,
+        related=scope.chain(quantity),
+        help=f"{count}, or the share itself: {text}/12 is {text} of 12"
+        if is_decimal and metric.counts
+        else "write a share of at most 100%",
+    )
 
 
 def _target(metric: Metric, args: list[ast.Argument], name: ast.Name, scope: Scope) -> str | None:
@@ -58,7 +81,8 @@ def _target(metric: Metric, args: list[ast.Argument], name: ast.Name, scope: Sco
         )
         return None
     if args:
-        return word_of(args[0].value, scope, legal, f"{metric.name}(…)")
+        what = "the part of the network" if metric.targets else "the axis"
+        return word_of(args[0].value, scope, legal, f"{what} in {metric.name}(…)")
     if metric.default is None:
         scope.diagnostics.add(
             "bad-requirement",

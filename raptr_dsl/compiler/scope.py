@@ -13,6 +13,16 @@ RESERVED = frozenset({"all", "rest", "first", "last", "true", "false"})
 """Words that stand where a number can: no file may give them another meaning."""
 
 
+_USES = {
+    "all": "depth=all",
+    "rest": "steps=rest",
+    "first": "keep depth=[first]",
+    "last": "keep depth=[last]",
+    "true": "model … tied=true",
+    "false": "model … tied=false",
+}
+
+
 class Quantity(NamedTuple):
     """A number as the language knows it (rules 1, 2).
 
@@ -131,6 +141,14 @@ class Scope:
                 name.span,
                 related=[Label(later.name.span, "defined here")],
                 help=f"move the definition of `{name.text}` above its first use",
+            )
+            return
+        if name.text in RESERVED:
+            self.diagnostics.add(
+                "unknown-name",
+                f"`{name.text}` is a word of the language, not a number that can be calculated with or named",
+                name.span,
+                help=f"write {name.text} itself, where it is meant: {_USES[name.text]}",
             )
             return
         nearest = did_you_mean(name.text, self.names())

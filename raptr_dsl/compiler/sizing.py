@@ -86,14 +86,19 @@ class Sizer:
     def _not_whole(self, amount: Amount, units: Fraction) -> None:
         n = self.space.units
         nearest = [k for k in (floor(units), ceil(units)) if 1 <= k <= n]
+        written = self.origin.text or str(amount.value)
+        is_spread = ".." in written or written.endswith(")")  # one size of a ramp, which a single value would end
         self._say(
             "not-whole",
             f"{self.origin.text or share_text(amount.value)} of {plural(n, self.axis.unit)} is {units}, "
             "not a whole number",
             label=f"{n} times {amount.value} = {units}",
             help=f"write {self.axis.name}="
-            + " or ".join(f"{k}/{n}" for k in nearest)
-            + f", or {self.axis.name}=round({self.origin.text or amount.value})",
+            + (
+                f"round({written}), other ends, or another number of stages"
+                if is_spread
+                else f"{' or '.join(f'{k}/{n}' for k in nearest)}, or {self.axis.name}=round({written})"
+            ),
         )
 
     def _in_range(self, units: Fraction) -> bool:

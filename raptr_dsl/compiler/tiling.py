@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from raptr_dsl.compiler.filling import check_levels
-from raptr_dsl.compiler.origins import Origins
-from raptr_dsl.diagnostics import Diagnostics
+from raptr_dsl.compiler.origins import Origins, Path
+from raptr_dsl.diagnostics import Diagnostics, Label
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import Duration, Schedule
 from raptr_dsl.source import Span
@@ -27,6 +27,8 @@ def horizon_of(
     schedule: Schedule, shape: ModelShape, steps: int | None, origins: Origins, diagnostics: Diagnostics
 ) -> int | None:
     """The optimizer steps of the whole run: the caller's, else the file's."""
+    if not _tokens_have_batch(schedule, shape, origins, diagnostics):
+        return None
     if steps is not None:
         return steps
     if schedule.horizon is None:
@@ -62,6 +64,25 @@ def tile(
 
 def _exact_steps(duration: Duration, horizon: Fraction, shape: ModelShape) -> Fraction:
     return duration.share * horizon + duration.steps + duration.tokens / shape.tokens
+
+
+def _tokens_have_batch(schedule: Schedule, shape: ModelShape, origins: Origins, diagnostics: Diagnostics) -> bool:
+    """Whether the tokens of a step are known, if anything is counted in them: a batch of 1 was never meant."""
+    if "batch" in shape.model_fields_set:
+        return True
+    horizon = schedule.horizon is not None and bool(schedule.horizon.tokens)
+    counted: list[Path] = [("horizon",)] if horizon else []
+    counted += [("stages", i, "duration") for i, stage in enumerate(schedule.stages) if stage.duration.tokens]
+    if not counted:
+        return True
+    diagnostics.add(
+        "tokens-without-batch",
+        "this is counted in tokens, and the model does not say how many sequences a step has",
+        origins.span(counted[0]),
+        related=[Label(model, "this model says no batch=") for model in (origins.span(("model",)),) if model],
+        help="write batch=256 in the model, or count in steps",
+    )
+    return False
 
 
 def _tiles(durations: list[Fraction]) -> Iterator[Tile]:

@@ -11,6 +11,7 @@ from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.bound import BoundSchedule
 from raptr_dsl.ir.plan import Plan, Proven
 from raptr_dsl.ir.schedule import Requirement
+from raptr_dsl.source import Span
 from raptr_dsl.wording import number_text, plural, share_text
 
 HOLDS = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
@@ -64,11 +65,13 @@ def _refute(question: Question, answer: Answer, number: int, origins: Origins, d
     relation = {"<=": "more than", ">=": "less than", "==": "not"}[requirement.op]
     found = value_text(answer.value, question.relative)
     wanted = value_text(requirement.value.value, question.relative)
+    span = origins.span(("requirements", number))
+    costliest = None if span else _costliest_span(question, origins)  # a budget stands nowhere in the file
     diagnostics.add(
         "requirement-refuted",
         f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question.relative)}",
-        origins.span(("requirements", number)),
-        label=f"{found}, {relation} {wanted}",
+        span or costliest,
+        label="this stage costs most" if costliest else f"{found}, {relation} {wanted}",
         notes=_arithmetic(question) if requirement.metric == "flops" else (),
         help=_help(question, answer.value),
         subject=origins.at(("requirements", number)).text,
@@ -83,6 +86,14 @@ def _help(question: Question, value: Fraction) -> str:
     if op == "==" and value.denominator != 1:
         return "change the stages: no whole number is what this schedule has"
     return f"change the stages, or require {op} {floor(value) if op == '>=' else ceil(value)}"
+
+
+def _costliest_span(question: Question, origins: Origins) -> Span | None:
+    """The stage that costs most; None where a parameter dropped stages, so that they are not those of the file."""
+    stages = flop_report(question).stages
+    if len(stages) != len(origins.stages):
+        return None
+    return origins.span(("stages", max(range(len(stages)), key=lambda i: stages[i].blocks)))
 
 
 def _arithmetic(question: Question) -> list[str]:

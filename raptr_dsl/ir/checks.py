@@ -66,8 +66,13 @@ def _axis_problems(plan: Plan, name: str) -> Iterator[str]:
     space = AXES[name].space(plan.shape)
     if space.units > MOST_UNITS:
         yield f"axes.{name}: {space.units:,} units a site are more than {MOST_UNITS:,}"
-    elif plan.steps * (space.sites * space.units // 4 + 1) >= MOST_WORDS:
+    elif lacks_words(plan.steps, space):
         yield f"axes.{name}: {plan.steps:,} steps of {space.sites:,} × {space.units:,} units are too many to number"
+
+
+def lacks_words(steps: int, space: Space) -> bool:
+    """Whether the stream is too short for the masks of so many steps along an axis."""
+    return steps * (space.sites * space.units // 4 + 1) >= MOST_WORDS
 
 
 def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:

@@ -17,6 +17,11 @@ repeat 2 {
 }
 stage steps=rest
 """
+RAMP = """model bert-base
+steps 1k
+ramp stages=4 depth=6/12..11/12 steps=50%
+stage steps=rest
+"""
 
 
 @pytest.mark.parametrize("code", [code for code, entry in CODES.items() if "bad" in entry])
@@ -28,3 +33,9 @@ def test_bad_example_of_binding(code: str, golden) -> None:
 def test_a_size_in_a_repeat_says_so(golden) -> None:
     checked = check_text(RUN_TWICE, name="repeated.raptr", complete=True)
     golden(ROOT / "tests" / "golden" / "bind" / "repeated.txt", render_text(checked.diagnostics) + "\n")
+
+
+def test_a_size_of_a_ramp_is_mended_in_the_ramp(golden) -> None:
+    """One size in its place would end the ramp."""
+    checked = check_text(RAMP, name="ramp.raptr", complete=True)
+    golden(ROOT / "tests" / "golden" / "bind" / "ramp.txt", render_text(checked.diagnostics) + "\n")

@@ -119,7 +119,7 @@ def test_a_refuted_requirement_shows_both_numbers_and_the_dearest_stage() -> Non
 def test_the_requirement_that_help_proposes_holds(metric: str, op: str, wrong: str, steps: int) -> None:
     """Both as counts and as shares; a mean of 1001 steps is no whole number of blocks."""
     text = BERT.replace("steps 1200", f"steps {steps}") + "stage depth=6/12 steps=1/3\nstage steps=rest\n"
-    shares = [] if metric in ("gap(depth)", "shapes") else ["1%" if op != ">=" else "1000%"]
+    shares = [] if metric in ("gap(depth)", "shapes") else ["1%" if op != ">=" else "100%"]
     for value in (wrong, *shares):
         (found,) = check_text(f"{text}require {metric} {op} {value}\n", complete=True).diagnostics
         assert found.code == "requirement-refuted"
