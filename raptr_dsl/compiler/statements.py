@@ -123,7 +123,12 @@ class Walk:
                     self.warn_of_requirement(statement)
 
     def warn_of_requirement(self, statement: ast.Require) -> None:
-        """Rule 11: a part's requirements do not count in the whole. What is not proven must not look as if it were."""
+        """Rule 11: a part's requirements do not count in the whole. What is not proven must not look as if it were.
+
+        Those of a library are its authors' own assertions of what it says by itself.
+        """
+        if self.unit.library is not None:
+            return
         self.diagnostics.add(
             "requirement-of-a-part",
             "this requirement is not proven: its file is run as a part of another",
