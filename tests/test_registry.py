@@ -44,7 +44,7 @@ def refused(action, *arguments) -> tuple[str, str]:
 
 def test_the_backends_that_come_along_are_declared() -> None:
     declared = registry.installed()
-    assert {"reference", "torch"} <= set(declared)
+    assert {"jax", "reference", "torch"} <= set(declared)
     assert declared["torch"].distribution == "raptr-dsl"
     assert declared["reference"].missing == ()
 
@@ -68,7 +68,7 @@ def test_an_unknown_name_gets_the_nearest_one() -> None:
     )
     code, text = refused(registry.load, "zzz")
     assert code == "backend-unknown"
-    assert "installed are reference, torch" in text
+    assert "installed are jax, reference, torch" in text
 
 
 def test_two_packages_of_one_name_are_refused_and_both_named(install) -> None:

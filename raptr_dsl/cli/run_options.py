@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from raptr_dsl.data import TokenDataset
     from raptr_dsl.training import RunSettings
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""What NumPy and the frameworks ask for the number of threads, once, when they are imported."""
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")
+"""What NumPy and the frameworks ask for the number of threads, once, when they are imported; NPROC is XLA's."""
 
 
 class TokenizerName(click.ParamType[str]):

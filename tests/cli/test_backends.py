@@ -8,10 +8,10 @@ from raptr_dsl import registry
 def test_every_backend_with_what_it_can_do(raptr) -> None:
     done = raptr("backends")
     assert (done.code, done.err) == (0, "")
-    for name in ("reference", "torch"):
+    for name in ("jax", "reference", "torch"):
         assert f"{name}  raptr-dsl " in done.out
-    assert done.out.count("  axes    depth, heads, width\n") == 2
-    assert done.out.count("  idle    skip, zero\n") == 2
+    assert done.out.count("  axes    depth, heads, width\n") == 3
+    assert done.out.count("  idle    skip, zero\n") == 3
     assert "needs" not in done.out
 
 
