@@ -53,7 +53,7 @@ class CompiledBlocks:
     def release(self) -> None:
         """Blocks run eagerly again, and torch's settings are what they were."""
         for block in self._blocks:
-            block._compiled_call_impl = None
+            block.__dict__.pop("_compiled_call_impl", None)
         for word, value in self._before.items():
             setattr(torch._dynamo.config, word, value)
 

@@ -228,11 +228,14 @@ class Runner:
         return self._sites.model
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs besides the plan."""
+        """What a resumed run needs besides the plan.
+
+        Its keys are the same before the first step: torch.distributed.checkpoint loads those that it meets, no others.
+        """
         return {
             "next_step": self.next_step,
-            "units": dict(self._units),
-            "planned": dict(self._planned),
+            "units": {axis: self._units[axis] for axis in sorted(self._sites.axes)},
+            "planned": {axis: self._planned[axis] for axis in sorted(self._sites.axes)},
             "flops": self._flops,
         }
 
@@ -240,7 +243,7 @@ class Runner:
         """Restores what `state_dict` returned."""
         self._require_closed()
         self.next_step, self._flops = state["next_step"], state["flops"]
-        self._units, self._planned = Counter(state["units"]), Counter(state["planned"])
+        self._units, self._planned = +Counter(state["units"]), +Counter(state["planned"])
 
     @contextmanager
     def _running(self, step: Step | None) -> Iterator[Meter]:
@@ -260,7 +263,7 @@ class Runner:
     def _commit(self, step: Step, meter: Meter) -> None:
         """Adds what one step ran."""
         units = meter.per_step()
-        if not self.next_step or self._last is None:
+        if self._last is None and logger.isEnabledFor(logging.INFO):
             logger.info(self.summary())
         self.next_step, self._last = step.index + 1, (step, units)
         self._flops += meter.flops
