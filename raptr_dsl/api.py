@@ -211,14 +211,14 @@ def _warn_of_absolute_budgets(schedule: Schedule, origins: Origins, diagnostics:
 
 
 def _holes_of(file: ast.File) -> list["Hole"]:
-    from raptr_dsl.compiler.solving import holes_of  # few files have holes
+    from raptr_dsl.compiler.solving.holes import holes_of  # few files have holes
 
     return holes_of(file)
 
 
 def _solution(file: ast.File, holes: list["Hole"], passes: Passes, diagnostics: Diagnostics) -> tuple[Edit, ...]:
     """The solution of the file's holes, if they have one."""
-    from raptr_dsl.compiler.solving import solve
+    from raptr_dsl.compiler.solving.solve import solve
 
     return solve(file, holes, passes, diagnostics)
 

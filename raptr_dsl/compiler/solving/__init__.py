@@ -3,8 +3,3 @@
 Values are tried by the ordinary passes, on the syntax tree with the values in place of the holes, so that the solver
 cannot disagree with the compiler. Nothing here is imported unless a file has a hole or a refuted requirement.
 """
-
-from raptr_dsl.compiler.solving.holes import holes_of
-from raptr_dsl.compiler.solving.solve import solve
-
-__all__ = ["holes_of", "solve"]
