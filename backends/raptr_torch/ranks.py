@@ -143,8 +143,11 @@ def distribute(plan: Plan, sites: Sites, micro_batches: int | None, timeout: tim
     """All processes of the default group train the model, which nothing wraps or which FSDP2 has sharded."""
     if size() == 1:
         return Alone()
+    is_sharded = any(isinstance(parameter, DTensor) for parameter in sites.parts)
+    if is_sharded:
+        _require_whole_rows(plan)
     agreement, claims = _meet(plan, sites, micro_batches, timeout)
-    if any(isinstance(parameter, DTensor) for parameter in sites.parts):
+    if is_sharded:
         return Together(plan, agreement, claims)
     return Together(plan, agreement, claims, BlockReduction(sites.model, sites.parts, micro_batches))
 
@@ -164,6 +167,17 @@ def _meet(plan: Plan, sites: Sites, micro_batches: int | None, timeout: timedelt
     agreement.gather()
     agreement.exchange(claims.of(None))
     return agreement, claims
+
+
+def _require_whole_rows(plan: Plan) -> None:
+    """Refuses to leave out rows of matrices that are cut into shards along their rows."""
+    axes = {axis for stage in plan.stages for axis, rule in stage.axes.items() if rule.idle == "skip"}
+    for axis in sorted(axes - {"depth"}):
+        raise fail(
+            "ranks-sharded-rows",
+            f"the model is sharded by FSDP2, and idle=skip on {axis} would leave out rows of its shards",
+            help=f"write {axis}.idle=zero, or train without FSDP2 by runner.distribute()",
+        )
 
 
 def _blocks(step: Step | None) -> Container[int] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 from raptr_dsl import compile_text
 from raptr_dsl.ir.plan import Plan
@@ -52,6 +54,11 @@ def loss_of(model: nn.Module, tokens: Tensor) -> Tensor:
     return cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
 
 
+def _silent(model: nn.Module, more: bool) -> AbstractContextManager[Any]:
+    """DDP averages in every backward pass unless it is told that more follow."""
+    return model.no_sync() if more and isinstance(model, DistributedDataParallel) else nullcontext()
+
+
 def train(
     model: nn.Module, optimizer: Any, runner: Runner, micro_batches: int, until: int | None = None, clip: float = 0.5
 ) -> list[float]:
@@ -61,9 +68,10 @@ def train(
     for step in range(runner.next_step, runner.plan.steps if until is None else until):
         total = torch.zeros((), dtype=torch.float64)
         with runner.step(step):
-            for tokens in parts(runner.plan, step, micro_batches, ranks, rank):
-                loss = loss_of(model, tokens) / micro_batches
-                loss.backward()
+            for part, tokens in enumerate(parts(runner.plan, step, micro_batches, ranks, rank), 1):
+                with _silent(model, part < micro_batches):
+                    loss = loss_of(model, tokens) / micro_batches
+                    loss.backward()
                 total += loss.detach()
         torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
@@ -72,3 +80,21 @@ def train(
             dist.all_reduce(total)
         losses.append(float(total) / ranks)
     return losses
+
+
+@contextmanager
+def sent() -> Iterator[list[int]]:
+    """The elements of every sum over ranks that is asked for meanwhile."""
+    elements: list[int] = []
+    original: Callable[..., Any] = dist.all_reduce
+
+    def counting(tensor: Tensor, op: Any = dist.ReduceOp.SUM, *args: Any, **options: Any) -> Any:
+        if tensor.is_floating_point() and tensor.dim():
+            elements.append(tensor.numel())
+        return original(tensor, op, *args, **options)
+
+    dist.all_reduce = counting
+    try:
+        yield elements
+    finally:
+        dist.all_reduce = original

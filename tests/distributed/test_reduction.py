@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 from raptr_torch.reduction import BlockReduction
 from raptr_torch.sites import Part
 from tests.distributed.launch import on_ranks, values
-from tests.distributed.loops import attached, loss_of, parts, plan, train
-
-
-@contextmanager
-def sent() -> Iterator[list[int]]:
-    """The elements of every sum over ranks that is asked for meanwhile."""
-    elements: list[int] = []
-    original: Callable[..., Any] = dist.all_reduce
-
-    def counting(tensor: Tensor, op: Any = dist.ReduceOp.SUM, *args: Any, **options: Any) -> Any:
-        if tensor.is_floating_point() and tensor.dim():
-            elements.append(tensor.numel())
-        return original(tensor, op, *args, **options)
-
-    dist.all_reduce = counting
-    try:
-        yield elements
-    finally:
-        dist.all_reduce = original
+from tests.distributed.loops import attached, loss_of, parts, plan, sent, train
 
 
 def whole_run(folder: Path, micro_batches: int, declared: int | None) -> dict[str, Any]:

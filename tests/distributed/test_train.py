@@ -76,7 +76,6 @@ def test_a_run_of_which_a_rank_was_killed_is_resumed_to_the_bit(folder: Path) ->
     code, said = train(folder, "killed", "--checkpoint-every", "9", PYTHONPATH=path)
     assert code != 0
     assert "a rank died" in said
-    assert "Traceback" not in said.split("torch.distributed.elastic")[0]
     code, said = train(folder, "killed", "--resume")
     assert code == 0, said
     for name in ("trainer/trainer.pt", "trainer/counts.json"):
