@@ -30,11 +30,16 @@ class Axis:
         element, unit: what a count in a file counts, and what is on or off together (singular, for messages).
         per_block: whether there is a site in every block, so that a block that is off idles the site as well.
         space: the axis's units in a model of a given shape.
-        powers: for each part of the FLOP account that shrinks with this axis, the exponent.
-        laws: the sampling laws that make sense on it; None for all.
+        powers: for each part of the FLOP account that shrinks with this axis, the exponent; `HEAD` for all outside the
+            blocks.
+        laws: the sampling laws that make sense on it, the first the default; None for all, and for `fixed`. Where a
+            power is not 1 they are exact: the mean of a square is not known of a count that varies.
         lacks: attributes of a stage that mean nothing on it.
         units_are_blocks: whether a unit is a block: one that is off idles all within it, and `sqrt` and `linear`
             look at the skipped ones behind an active one (rule 29).
+        thins_tokens: whether a step sees fewer tokens: "relative to the full network" has two meanings (rule 37).
+        excludes: axes that a stage cannot thin beside this one.
+        misfit: why a model has no such axis, in the user's words; "" if it has.
     """
 
     name: str
@@ -43,9 +48,17 @@ class Axis:
     per_block: bool
     space: Callable[[ModelShape], Space]
     powers: Mapping[str, int]
-    laws: frozenset[str] | None = None
+    laws: tuple[str, ...] | None = None
     lacks: frozenset[str] = frozenset({"train", "grow", "moments"})
     units_are_blocks: bool = False
+    thins_tokens: bool = False
+    excludes: frozenset[str] = frozenset()
+    misfit: Callable[[ModelShape], str] = lambda shape: ""
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a unit is weights, as blocks, heads and hidden units are, and not a part of the data."""
+        return "idle" not in self.lacks
 
     def units_of(self, elements: int | Fraction, shape: ModelShape) -> Fraction:
         """Elements as units: not whole where a count is no multiple of the group."""
@@ -58,6 +71,19 @@ _ATTENTION = tuple(
 """One mask for both attentions of a decoder's block."""
 
 _FFN = ("ffn.input", "ffn.output")
+
+HEAD = "head"
+"""All outside the blocks, as one part: no axis thins some of it."""
+
+_BY_POSITION = {part: 2 if part.endswith(".scores") else 1 for part in _ATTENTION + _FFN}
+"""Each position is projected by itself; each looks at all."""
+
+_NO_UNITS_OF_WEIGHTS = frozenset({"train", "grow", "moments", "scale", "idle"})
+
+
+def _one_sequence(shape: ModelShape) -> str:
+    return "this model reads two sequences, of which an axis of positions could be either" if shape.source_seq else ""
+
 
 AXES: dict[str, Axis] = {
     axis.name: axis
@@ -89,6 +115,42 @@ AXES: dict[str, Axis] = {
                 sites=shape.blocks, units=shape.ffn // shape.width_group, group=shape.width_group
             ),
             powers=dict.fromkeys(_FFN, 1),
+        ),
+        Axis(
+            name="positions",
+            element="position",
+            unit="position",
+            per_block=True,
+            space=lambda shape: Space(sites=shape.blocks, units=shape.seq, group=1),
+            powers=_BY_POSITION,
+            laws=("fixed", "balanced", "rotate", "prefix", "suffix", "window", "stratified", "ranked"),
+            lacks=_NO_UNITS_OF_WEIGHTS,
+            excludes=frozenset({"seq"}),
+            misfit=_one_sequence,
+        ),
+        Axis(
+            name="seq",
+            element="position",
+            unit="position",
+            per_block=False,
+            space=lambda shape: Space(sites=1, units=shape.seq, group=1),
+            powers={**_BY_POSITION, HEAD: 1},
+            laws=("prefix",),
+            lacks=_NO_UNITS_OF_WEIGHTS,
+            thins_tokens=True,
+            excludes=frozenset({"positions"}),
+            misfit=_one_sequence,
+        ),
+        Axis(
+            name="batch",
+            element="sequence",
+            unit="sequence",
+            per_block=False,
+            space=lambda shape: Space(sites=1, units=shape.batch, group=1),
+            powers=dict.fromkeys((*_ATTENTION, *_FFN, HEAD), 1),
+            laws=("prefix",),
+            lacks=_NO_UNITS_OF_WEIGHTS,
+            thins_tokens=True,
         ),
     )
 }

@@ -16,6 +16,7 @@ from raptr_dsl.flops.report import (
     Loads,
     Powers,
     Spent,
+    outside_powers,
     powers_by_part,
     stage_loads,
     stage_report,
@@ -209,7 +210,7 @@ def _seed_loads(plan: Plan, stage: BoundStage) -> Loads:
                     count *= (units[name] if name != BLOCKS.name or blocks is None else blocks) ** power
                 for stack, total in enumerate(count.reshape(-1, stacks, layers).sum(axis=(0, 2)).tolist()):
                     active[stack][powers] += total
-    spaces = {name: AXES[name].space(plan.shape) for name in stage.axes if AXES[name].per_block}
+    spaces = {name: AXES[name].space(plan.shape) for name in stage.axes if not AXES[name].units_are_blocks}
 
     def most(powers: Powers) -> int:
         return layers * prod(spaces[name].units ** power for name, power in powers if name in spaces)
@@ -218,7 +219,23 @@ def _seed_loads(plan: Plan, stage: BoundStage) -> Loads:
         [{powers: Fraction(total, most(powers)) for powers, total in stack.items()} for stack in active]
         for active in spent
     ]
-    return Loads(shares[0], shares[partial * 1], shares[partial * 2], stage.freeze)
+    return Loads(shares[0], shares[partial * 1], shares[partial * 2], stage.freeze, _seed_outside(plan, stage))
+
+
+def _seed_outside(plan: Plan, stage: BoundStage) -> Fraction | None:
+    """How many times the full cost of what is outside the blocks is spent; None for once in every step."""
+    import numpy as np
+
+    powers = outside_powers(stage)
+    if not powers:
+        return None
+    total, names = 0, [name for name, _ in powers]
+    for start, stop in _chunks(plan, stage.start, stage.stop, *names):
+        count = np.ones((stop - start, 1), dtype=np.int64)
+        for name, power in powers:
+            count *= _active(plan, name, start, stop) ** power
+        total += int(count.sum())
+    return Fraction(total, prod(AXES[name].space(plan.shape).units ** power for name, power in powers))
 
 
 def _backward(plan: Plan, stage: BoundStage, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

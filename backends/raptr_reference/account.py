@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from raptr_dsl.backend import Batch
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Step
+from raptr_reference.model import shortened
 
 
-def count(shape: ModelShape, batch: Batch, step: Step) -> tuple[Counter[str], int]:
+def count(shape: ModelShape, batch: Batch, step: Step, data: Collection[str] = ()) -> tuple[Counter[str], int]:
     """Units by axis, and training FLOPs of one step; matmul by matmul, apart from `raptr_dsl.flops`.
 
     Forward once; for a gradient that is used, once more by each operand that has one (rule 34).
+
+    Args:
+        data: of the axes whose units are data, those that are counted: that the plan thins somewhere.
     """
     units: Counter[str] = Counter()
     masks, flops = step.axes, 0
-    tokens, seq = batch.inputs.size, batch.inputs.shape[1]
+    batch = shortened(batch, masks)
+    everything = {"seq": shape.seq, "batch": shape.batch}
+    for axis in everything.keys() & set(data):
+        units[axis] = int(masks[axis].on.sum()) if axis in masks else everything[axis]
     gradient = "embed" not in step.frozen  # whether one flows into the residual stream at all
     for index in range(shape.layers):
         depth = masks.get("depth")
@@ -26,7 +34,10 @@ def count(shape: ModelShape, batch: Batch, step: Step) -> tuple[Counter[str], in
         gradient |= trains
         heads = int(masks["heads"].on[index].sum()) if "heads" in masks else shape.kv_heads
         groups = int(masks["width"].on[index].sum()) if "width" in masks else shape.ffn // shape.width_group
+        seq = int(masks["positions"].on[index].sum()) if "positions" in masks else batch.inputs.shape[1]
+        tokens = batch.inputs.shape[0] * seq
         units.update(depth=1, heads=heads, width=groups)
+        units.update({"positions": seq if "positions" in masks else shape.seq} if "positions" in data else {})
         keys = heads * shape.head_dim
         queries = keys * (shape.heads // shape.kv_heads)
         hidden_units = groups * shape.width_group

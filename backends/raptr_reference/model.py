@@ -29,6 +29,7 @@ def loss_and_gradients(
     shape: ModelShape, values: Values, batch: Batch, masks: Mapping[str, AxisMask]
 ) -> tuple[float, Gradients]:
     """The mean cross-entropy over all targets of a batch, and its derivative by every parameter."""
+    batch = shortened(batch, masks)
     depth, heads, width = _factors(shape, masks)
     learned = "depth" in masks and masks["depth"].learned
     gaps = depth
@@ -41,9 +42,11 @@ def loss_and_gradients(
     y = values["embedding.weight"][batch.inputs] + values["position.weight"][: batch.inputs.shape[1]]
     saved = []
     for index in range(shape.layers):
-        update, kept = block(y, _of(values, f"blocks.{index}"), heads[index], width[index], shape)
+        seen = slice(None) if "positions" not in masks else masks["positions"].active(index)
+        update = np.zeros_like(y)  # positions that a block does not see pass it by
+        update[:, seen], kept = block(y[:, seen], _of(values, f"blocks.{index}"), heads[index], width[index], shape)
         y = y + depth[index] * update
-        saved.append((update, kept))
+        saved.append((seen, update, kept))
     seen, norm_saved = layer_norm(y[rows, positions], _of(values, "norm"))
     loss, d_logits = cross_entropy(seen @ head.T, batch.targets)
 
@@ -54,15 +57,24 @@ def loss_and_gradients(
     d_y = np.zeros_like(y)
     np.add.at(d_y, (rows, positions), d_seen)
     for index in reversed(range(shape.layers)):
-        update, kept = saved[index]
+        looked, update, kept = saved[index]
         if learned:
             gradients[f"blocks.{index}.factor"] += gaps[index] * (d_y * update).sum()
-        d_input, block_gradients = block_grad(depth[index] * d_y, kept)
-        d_y = d_y + d_input
+        d_input, block_gradients = block_grad(depth[index] * d_y[:, looked], kept)
+        d_y[:, looked] = d_y[:, looked] + d_input
         _add(gradients, f"blocks.{index}", block_gradients)
     np.add.at(gradients["embedding.weight"], batch.inputs, d_y)
     gradients["position.weight"][: d_y.shape[1]] += d_y.sum(axis=0)
     return loss, gradients
+
+
+def shortened(batch: Batch, masks: Mapping[str, AxisMask]) -> Batch:
+    """The sequences of a batch, and of each the positions, that the axes `batch` and `seq` leave."""
+    rows = slice(None) if "batch" not in masks else masks["batch"].active()
+    seen = slice(None) if "seq" not in masks else masks["seq"].active()
+    positions = None if batch.positions is None else batch.positions[rows]
+    targets = batch.targets[rows] if positions is not None else batch.targets[rows][:, seen]
+    return Batch(batch.inputs[rows][:, seen], targets, positions)
 
 
 def block(y: Array, values: Values, heads: Array, width: Array, shape: ModelShape) -> tuple[Array, tuple[Any, ...]]:
@@ -228,8 +240,8 @@ def _factors(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[Array, A
         "heads": np.ones((shape.layers, shape.kv_heads)),
         "width": np.ones((shape.layers, shape.ffn // shape.width_group)),
     }
-    for axis, mask in masks.items():
-        everything[axis] = mask.on * mask.scale
+    for axis in everything.keys() & masks.keys():
+        everything[axis] = masks[axis].on * masks[axis].scale
     return everything["depth"][0], everything["heads"], everything["width"]
 
 

@@ -20,7 +20,7 @@ from raptr_dsl.backend.checks import (
 )
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.backend.support import unsupported
-from raptr_dsl.diagnostics import RaptrError
+from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan
 from raptr_reference.account import count
 from raptr_reference.growth import grow
@@ -47,12 +47,14 @@ class ReferenceTrainer:
             raise RaptrError(problems)
         require_dtype(settings, backend.name, backend.capabilities)
         require_micro_batches(plan.shape, settings)
+        _require_head_everywhere(plan)
         self.plan, self.settings = plan, settings
         self.table = parameters(plan.shape, plan.learns_scales)
         start = initial_values(plan.shape, settings.init_seed, plan.learns_scales)
         self._start = {name: value.astype(np.float64) for name, value in start.items()}
         self.values = {name: value.copy() for name, value in self._start.items()}
         self.moments = {name: Moments(np.zeros_like(v), np.zeros_like(v)) for name, v in self.values.items()}
+        self._thinned = frozenset(name for stage in plan.stages for name in stage.axes)
         self._next_step, self._flops = 0, 0
         self._units: Counter[str] = Counter()
 
@@ -72,7 +74,7 @@ class ReferenceTrainer:
         norm = clip(gradients, self.settings.clip)
         require_finite(index, loss, norm)
         update(self.values, gradients, self.moments, self.table, step, self.plan, self.settings)
-        units, flops = count(self.plan.shape, batch, step)
+        units, flops = count(self.plan.shape, batch, step, self._thinned)
         self._units += units
         self._flops += flops
         self._next_step += 1
@@ -124,6 +126,16 @@ class ReferenceTrainer:
         self.values, self.moments = values, moments
         self._next_step, self._flops = counts["next_step"], counts["flops"]
         self._units = Counter(counts["units"])
+
+
+def _require_head_everywhere(plan: Plan) -> None:
+    """How many of the positions that the head predicts a shorter sequence leaves depends on the data."""
+    if plan.shape.head_share != 1 and any("seq" in stage.axes for stage in plan.stages):
+        raise fail(
+            "backend-unsupported",
+            f"the reference backend shortens no sequences where the head sees {plan.shape.head_share} of the positions",
+            help="compile for a model of head_share=100%",
+        )
 
 
 def _like(saved: np.ndarray, here: np.ndarray) -> np.ndarray:

@@ -117,6 +117,9 @@ class _Binder:
         rules: dict[str, BoundRule] = {}
         good = True
         for name, rule in stage.axes.items():
+            if not self._has_axis(tiled, AXES[name]):
+                good = False
+                continue
             bound = self._rule(tiled, AXES[name], rule)
             good &= bound is not None
             if bound is None or not runs_in_full(bound, self._spaces[name]):
@@ -135,6 +138,19 @@ class _Binder:
             rewarm=rewarm,
             **stage.attributes(),
         )
+
+    def _has_axis(self, tiled: Tile, axis: Axis) -> bool:
+        """Whether the model has such an axis, and the stage none beside it that says the same otherwise."""
+        misfit, path = axis.misfit(self._shape), ("stages", tiled.stage, "axes", axis.name, "size")
+        if misfit:
+            self._say(path, "axis-not-in-model", misfit, help=f"leave {axis.name}= out")
+            return False
+        for other in sorted(axis.excludes & self._schedule.stages[tiled.stage].axes.keys()):
+            if axis.name < other:  # said once of the two
+                message = f"{axis.name} and {other} cannot be thinned in one stage"
+                self._say(path, "axes-clash", message, help="thin one of them, or write two stages")
+                return False
+        return True
 
     def _rewarm(self, tiled: Tile, stage: Stage) -> int | None:
         """The steps in which the learning rate climbs: a share of the stage is rounded once, as borders are."""

@@ -36,10 +36,17 @@ def refuse_for_full_axes(given: Given, thinned: list[str], settings: Settings, s
             attribute.span,
             help=f"remove it, or thin the axis: {axis}=6/12",
         )
-    if thinned or given.sizes:
+    if given.sizes and not thinned:
         return
     for name, attribute in given.bare.items():
         if any(speaks_at_full(name, axis, given, settings) for axis in AXES):
+            continue
+        if thinned and not all(name in AXES[axis].lacks for axis in thinned):
+            continue
+        if thinned:
+            verb = "has" if len(thinned) == 1 else "have"
+            fact = f"{name}= has no effect: {' and '.join(thinned)} {verb} no such attribute"
+            scope.diagnostics.add("no-effect", fact, attribute.span, help="remove it")
             continue
         scope.diagnostics.add(
             "no-effect",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING, cast, get_args
 
 from raptr_dsl.axes import AXES
@@ -98,11 +99,38 @@ def _flops(question: Question) -> Answer:
     report = flop_report(question)
     is_total = question.requirement.target == "total"
     part, whole = (report.total, report.full_total) if is_total else (report.blocks, report.full_blocks)
+    if question.option("per", "steps") == "tokens" and question.relative:
+        whole *= _token_share(question.bound)
     is_drawn = question.option("case", "mean") == "seed"
     return Answer(
         Fraction(part) / whole if question.relative else Fraction(part),
         proof=f"for seed {question.plan.seed}" if is_drawn else "",
     )
+
+
+def _token_share(bound: BoundSchedule) -> Fraction:
+    """How many tokens the steps of a run see, of those that full ones would (rule 37)."""
+    total = Fraction(0)
+    for stage in bound.stages:
+        for segment in segments(stage, bound.shape):
+            shares = (
+                segment.axes[name].mean / axis.space(bound.shape).units
+                for name, axis in AXES.items()
+                if axis.thins_tokens and name in segment.axes
+            )
+            total += prod(shares, start=Fraction(segment.steps)) * stage.duration / stage.steps
+    return total / bound.steps
+
+
+def _unclear_flops(question: Question) -> str:
+    """Why a question about FLOPs cannot be answered, or has two answers; "" if it has one."""
+    thinned = {name: None for stage in question.bound.stages for name in stage.axes if AXES[name].thins_tokens}
+    if thinned and question.relative and "per" not in question.requirement.options:
+        return (
+            f"{' and '.join(thinned)} thins the tokens of a step: relative to the full network for as many steps, or "
+            "for as many tokens? Say flops(per=steps) or flops(per=tokens)"
+        )
+    return _accounting(question).problem(question.bound.shape)
 
 
 def _shapes(question: Question) -> Answer:
@@ -196,7 +224,7 @@ METRICS: dict[str, Metric] = {
                 "per": ("steps", "tokens"),
                 "case": ("mean", "worst", "seed"),
             },
-            problem=lambda question: _accounting(question).problem(question.bound.shape),
+            problem=_unclear_flops,
             weighed=True,
         ),
         Metric("coverage", "the least steps, or share of all steps, in which any unit is trained", _coverage),

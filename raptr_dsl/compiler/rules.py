@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from raptr_dsl.axes import AXES
+from raptr_dsl.axes import AXES, Axis
 from raptr_dsl.compiler.attributes import ATTRIBUTES
 from raptr_dsl.compiler.effects import refuse_for_full_axes, refuse_without_effect, speaks_at_full
 from raptr_dsl.compiler.gather import Given
@@ -13,7 +13,7 @@ from raptr_dsl.compiler.settings import Fields, Setting, Settings, axes_that_hav
 from raptr_dsl.compiler.sizes import ReadSize, size_of
 from raptr_dsl.diagnostics import Label
 from raptr_dsl.ir.schedule import Amount, AxisRule, Drawn, Exactly, Probability
-from raptr_dsl.laws import Law
+from raptr_dsl.laws import LAWS, Law
 from raptr_dsl.laws.fixed import Fixed
 from raptr_dsl.syntax import ast
 
@@ -89,6 +89,10 @@ def _drafts(
     return drafts
 
 
+def _default_law(axis: Axis) -> Law:
+    return LAWS[axis.laws[0]].model_validate({}) if axis.laws else LAW
+
+
 def _values(fields: Fields) -> dict[str, Any]:
     return {field: setting.value for field, setting in fields.items()}
 
@@ -115,7 +119,7 @@ def _draft(read: ReadSize, size: ast.Attribute, fields: Fields, scope: Scope) ->
     if read.size is None:
         return AxisDraft(full_rule(_values(fields)) if _is_said_at_full(fields) else None, read, size, fields)
     values = _values(fields)
-    law = values.setdefault("law", LAW)
+    law = values.setdefault("law", _default_law(AXES[size.name.text]))
     if law.exact and not _has_exact_size(read, law, size, fields, scope):
         return None
     rule = AxisRule(size=read.size, **values)

@@ -9,6 +9,7 @@ from raptr_dsl.flops.report import (
     block_cost,
     full_blocks_cost,
     head_cost,
+    head_share,
     run_report,
 )
 
@@ -28,5 +29,6 @@ __all__ = [
     "block_cost",
     "full_blocks_cost",
     "head_cost",
+    "head_share",
     "run_report",
 ]

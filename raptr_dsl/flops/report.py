@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import lru_cache
 from math import lcm, prod
 
-from raptr_dsl.axes import AXES, BLOCKS
+from raptr_dsl.axes import AXES, BLOCKS, HEAD
 from raptr_dsl.flops.accounting import MATMUL, Accounting, times, whole
 from raptr_dsl.flops.backward import Case, backward_of, is_partial
 from raptr_dsl.flops.parts import Costs, Exact, has_weight
@@ -29,12 +29,14 @@ class Loads:
         runs: by the blocks that run. trains, flows: by those of them that train, and those through which the gradient
             flows; the very same object where everything that runs trains.
         frozen: the parts outside the blocks that do not train.
+        outside: how many times the full cost of what is outside the blocks is spent; None for once in every step.
     """
 
     runs: Spent
     trains: Spent
     flows: Spent
     frozen: tuple[str, ...] = ()
+    outside: Exact | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -43,9 +45,10 @@ class Loads:
     def weighed(self, weight: Fraction) -> "Loads":
         """The same of `weight` times as many steps."""
         runs = _weighed(self.runs, weight)
+        outside = None if self.outside is None else self.outside * weight
         if not self.is_partial:
-            return Loads(runs, runs, runs, self.frozen)
-        return Loads(runs, _weighed(self.trains, weight), _weighed(self.flows, weight), self.frozen)
+            return Loads(runs, runs, runs, self.frozen, outside)
+        return Loads(runs, _weighed(self.trains, weight), _weighed(self.flows, weight), self.frozen, outside)
 
 
 def _weighed(spent: Spent, weight: Fraction) -> Spent:
@@ -60,7 +63,7 @@ class FlopReport:
 
     Attributes:
         blocks, full_blocks: of all blocks; the sums of `parts` and `full_parts`.
-        head: of all outside the blocks; no axis thins it. head_saved: what it would cost more if all of it trained.
+        head: of all outside the blocks. head_saved: what it would cost more if all of it ran and trained.
         parts, full_parts: of all blocks, by part of a block.
         stages: the same of each stage.
     """
@@ -127,8 +130,13 @@ def block_cost(
 
 
 def head_cost(shape: ModelShape, accounting: Accounting = MATMUL, frozen: Collection[str] = ()) -> int:
-    """Training FLOPs per step of all outside the blocks, of which `embed` and `head` may be frozen."""
+    """Training FLOPs per step of all outside the blocks at full size, of which `embed` and `head` may be frozen."""
     return int(accounting.costs(shape).head_without(frozen))
+
+
+def head_share(active: Mapping[str, Fraction]) -> Fraction:
+    """By what `head_cost` is multiplied where such shares of the units of axes run."""
+    return prod((share ** AXES[name].powers.get(HEAD, 0) for name, share in active.items()), start=Fraction(1))
 
 
 def full_blocks_cost(shape: ModelShape) -> int:
@@ -171,14 +179,21 @@ def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Lo
     kinds = set(powers_by_part(frozenset(stage.axes)).values())
     parts = list(segments(stage, shape))
     runs = [_spent(kinds, parts, stage, shape, case)] * shape.stacks
+    outside = outside_powers(stage)
+    head = _spent([outside], parts, stage, shape, case)[outside] if outside else None
     if not is_partial(stage):
-        return Loads(runs, runs, runs, stage.freeze)
+        return Loads(runs, runs, runs, stage.freeze, head)
     each = [backward_of(segment.axes, stage.freeze, shape.layers, case) for segment in parts]
     trains, flows = (
         [_spent(kinds, parts, stage, shape, case, blocks)] * shape.stacks
         for blocks in ([one.trains for one in each], [one.flows for one in each])
     )
-    return Loads(runs, trains, flows, stage.freeze)
+    return Loads(runs, trains, flows, stage.freeze, head)
+
+
+def outside_powers(stage: BoundStage) -> Powers:
+    """By which axes of a stage what is outside the blocks shrinks."""
+    return tuple((name, AXES[name].powers[HEAD]) for name in stage.axes if HEAD in AXES[name].powers)
 
 
 def _spent(
@@ -249,8 +264,8 @@ def stage_report(shape: ModelShape, loads: Loads, steps: Exact, accounting: Acco
                 without = loads.runs[number][kind] - load[kind]
                 without -= (load[kind] - loads.trains[number][kind]) if has_weight(part) else 0
                 planned[part] += shape.layers * costs.forward[number][part] * without
-    head = costs.head_without(loads.frozen)
-    return _report(planned, times(head, steps), full, saved=times(costs.head - head, steps))
+    head = times(costs.head_without(loads.frozen), steps if loads.outside is None else loads.outside)
+    return _report(planned, head, full, saved=times(costs.head, steps) - head)
 
 
 def total_report(stages: Sequence[FlopReport]) -> FlopReport:

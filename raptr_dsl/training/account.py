@@ -6,9 +6,10 @@ from fractions import Fraction
 from itertools import accumulate
 from operator import or_
 
-from raptr_dsl.axes import AXES
+from raptr_dsl.axes import AXES, HEAD
 from raptr_dsl.backend import Executed
-from raptr_dsl.flops import block_cost, head_cost
+from raptr_dsl.flops import Exact, block_cost, head_cost, head_share
+from raptr_dsl.flops.accounting import whole
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, Step
 
@@ -17,17 +18,20 @@ class Account:
     """The planned executions of the steps added so far.
 
     Attributes:
-        units: by axis, unit forwards summed over steps and sites; sites in blocks that are off do not run.
+        units: by axis, unit forwards summed over steps and sites; sites in blocks that are off do not run. Of the axes
+            whose units are weights, and of others that the plan thins.
         flops: training FLOPs of blocks and head, convention `matmul`.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._shape = plan.shape
-        self._spaces = {name: axis.space(plan.shape) for name, axis in AXES.items()}
+        thinned = {name for stage in plan.stages for name in stage.axes}
+        counted = [axis for axis in AXES.values() if axis.has_weights or axis.name in thinned]
+        self._spaces = {axis.name: axis.space(plan.shape) for axis in counted}
         self._heads: dict[frozenset[str], int] = {}
         self._costs: dict[tuple[tuple[tuple[str, int], ...], bool, bool], int] = {}
-        self.units = dict.fromkeys(AXES, 0)
-        self.flops = 0
+        self.units = dict.fromkeys(self._spaces, 0)
+        self.flops: Exact = 0
 
     def add(self, step: Step) -> None:
         """Adds what one optimizer step runs, over all its micro-batches."""
@@ -36,26 +40,32 @@ class Account:
         self.units["depth"] += len(blocks)
         thinned: dict[str, list[int]] = {}
         for name, space in self._spaces.items():
-            if not AXES[name].per_block:
+            if AXES[name].units_are_blocks:
                 continue
-            mask = step.axes.get(name)
+            mask, sites = step.axes.get(name), len(blocks) if AXES[name].per_block else space.sites
             if mask is None:
-                self.units[name] += len(blocks) * space.units
+                self.units[name] += sites * space.units
                 continue
-            thinned[name] = mask.on.sum(axis=1)[blocks].tolist()
-            self.units[name] += sum(thinned[name])
+            active = mask.on.sum(axis=1)
+            thinned[name] = (active[blocks] if AXES[name].per_block else active.repeat(len(blocks))).tolist()
+            self.units[name] += sum(thinned[name]) if AXES[name].per_block else int(active.sum())
         trains = [True] * len(blocks) if depth is None or depth.trains is None else depth.trains[0, blocks].tolist()
         flows = [True] * len(blocks) if "embed" not in step.frozen else list(accumulate(trains, or_))
-        active = Counter(zip(*thinned.values(), trains, flows, strict=True))
-        self.flops += self._head(step.frozen) + sum(
+        alike = Counter(zip(*thinned.values(), trains, flows, strict=True))
+        self.flops += self._head(step) + sum(
             times * self._cost(tuple(zip(thinned, counts, strict=True)), trained, flowing)
-            for (*counts, trained, flowing), times in active.items()
+            for (*counts, trained, flowing), times in alike.items()
         )
 
-    def _head(self, frozen: frozenset[str]) -> int:
-        if frozen not in self._heads:
-            self._heads[frozen] = head_cost(self._shape, frozen=frozen)
-        return self._heads[frozen]
+    def _head(self, step: Step) -> Exact:
+        if step.frozen not in self._heads:
+            self._heads[step.frozen] = head_cost(self._shape, frozen=step.frozen)
+        shares = {
+            name: Fraction(int(mask.on.sum()), mask.on.size)
+            for name, mask in step.axes.items()
+            if HEAD in AXES[name].powers
+        }
+        return whole(self._heads[step.frozen] * head_share(shares)) if shares else self._heads[step.frozen]
 
     def _cost(self, active: tuple[tuple[str, int], ...], trains: bool, flows: bool) -> int:
         """Training FLOPs of one block with that many units of each axis on."""

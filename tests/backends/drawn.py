@@ -21,6 +21,7 @@ from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask, Plan, Step
 from raptr_dsl.laws.fixed import Fixed
+from tests.axes import PARTS
 
 SMALL = ModelShape(layers=3, heads=4, hidden=8, ffn=12, vocab=11, seq=6, batch=4, width_group=3)
 
@@ -82,7 +83,7 @@ def mask(shape: ModelShape, axis: str, on: Any, scale: Any = 1.0) -> AxisMask:
 
 def planned(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[dict[str, int], int]:
     """Units and FLOPs of one step, by the core's account."""
-    units: dict[str, int] = dict.fromkeys(AXES, 0)
+    units: dict[str, int] = dict.fromkeys(PARTS, 0)
     flops = Fraction(head_cost(shape))
     for block in range(shape.layers):
         if "depth" in masks and not masks["depth"].on[0, block]:
@@ -147,7 +148,7 @@ def shapes(draw: st.DrawFn) -> ModelShape:
 def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
     """Any subset of the axes; any units of each site, none and all included; equal or unequal factors."""
     result = {}
-    for axis in AXES:
+    for axis in PARTS:
         if not draw(st.booleans()):
             continue
         space = AXES[axis].space(shape)

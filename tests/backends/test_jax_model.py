@@ -16,6 +16,7 @@ from raptr_jax.apply import Masks, masks_of
 from raptr_jax.model import Transformer, build, flat, nest
 from raptr_jax.train import _loss_of, _tokens, parts, whole
 from raptr_reference.model import loss_and_gradients
+from tests.axes import PARTS
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, random_values, refused, shapes
 from tests.backends.drawn import masks_of as drawn_masks
 
@@ -86,7 +87,7 @@ def test_rule_27_no_unit_on_is_the_identity_for_depth_and_the_bias_alone_elsewhe
     inputs = batch(shape).inputs
     start = values["embedding.weight"][inputs] + values["position.weight"]
     biases = values["blocks.0.attention.output.bias"] + values["blocks.0.ffn.down.bias"]
-    nothing = {axis: mask(shape, axis, 0) for axis in AXES}
+    nothing = {axis: mask(shape, axis, 0) for axis in PARTS}
     for axes, hidden in ((("depth",), start), (("heads", "width"), start + biases)):
         logits = model(inputs, masks=masks_for(shape, {axis: nothing[axis] for axis in axes}))
         np.testing.assert_allclose(logits, model.norm(hidden) @ values["embedding.weight"].T, rtol=1e-12)
@@ -100,7 +101,7 @@ def primitives(masks: Masks) -> str:
 
 def test_a_full_step_neither_gathers_blocks_nor_rows() -> None:
     """Only the embedding is looked up, and the targets' logits."""
-    everything = {axis: mask(SMALL, axis, 1) for axis in AXES}
+    everything = {axis: mask(SMALL, axis, 1) for axis in PARTS}
     assert primitives(masks_for(SMALL, everything)) == primitives(Masks())
     thinned = {"width": mask(SMALL, "width", [1, 0, 1, 0])}
     assert primitives(masks_for(SMALL, thinned)).count("gather[") > primitives(Masks()).count("gather[")

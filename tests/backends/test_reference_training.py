@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from raptr_dsl import compile_text
-from raptr_dsl.backend import TrainSettings
+from raptr_dsl.axes import AXES
+from raptr_dsl.backend import Batch, TrainSettings
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import AxisMask, Plan
 from raptr_dsl.training.account import Account, mismatches
 from raptr_reference import BACKEND
 from raptr_reference.model import loss_and_gradients
 from raptr_reference.train import ReferenceTrainer
-from tests.backends.drawn import SMALL, batch, random_values, refused
+from tests.backends.drawn import SMALL, batch, mask, random_values, refused
 
 MODEL = (
     "model layers=6 heads=2 hidden=8 ffn=12 vocab=11 seq=5 batch=2 width_group=3 tied=false\nsteps 12\nallow partial\n"
@@ -33,6 +34,10 @@ SCHEDULES = {
     "ramp stages=3 depth=2/6..6/6 steps=75%\nstage depth.train=all steps=rest",
     "learned": "stage depth=3 scale=learned steps=50%\nstage steps=rest",
     "drawn sizes": "default sample=prefix\nstage width=draw(1/4, 1/2) steps=50%\nstage depth=draw(2..6) steps=rest",
+    "random-LTD": "keep positions=[first]\nstage positions=2..5 depth=4 steps=50%\nstage steps=rest",
+    "shorter sequences": "stage seq=2..5 depth=4 depth.scale=sqrt steps=50%\n"
+    "stage seq=draw(2, 5) every=2 depth.train=fixed(2) steps=rest",
+    "smaller batches": "stage batch=1 positions=3 sample=window steps=50%\nstage freeze=[head] steps=rest",
     "profile": "stage depth=4/6 sample=bernoulli profile=[1, 2, 1/2, 1, 1, 1/2] scale=inverse steps=rest",
 }
 
@@ -226,3 +231,49 @@ def test_a_backend_that_does_not_declare_it_refuses_it_by_name(text: str, word: 
     monkeypatch.setattr(type(BACKEND), "capabilities", less)
     with refused("backend-unsupported", f"the reference backend has no {word}"):
         BACKEND.trainer(plan_of(text), SETTINGS)
+
+
+@pytest.mark.parametrize("axis", ["positions", "seq", "batch"])
+def test_gradients_along_the_axes_of_the_data_equal_finite_differences(axis: str) -> None:
+    values, sequences = random_values(SMALL), batch(SMALL)
+    random = np.random.default_rng(3)
+    space = AXES[axis].space(SMALL)
+    on = random.permuted(np.tile(np.arange(space.units) < space.units // 2, (space.sites, 1)), axis=1)
+    masks = {axis: mask(SMALL, axis, on), "depth": mask(SMALL, "depth", [[True, False, True]], 1.5)}
+    _, gradients = loss_and_gradients(SMALL, values, sequences, masks)
+    for name, value in values.items():
+        direction = random.standard_normal(value.shape)
+        ahead, behind = (
+            loss_and_gradients(SMALL, {**values, name: value + sign * 1e-5 * direction}, sequences, masks)[0]
+            for sign in (1, -1)
+        )
+        slope = float((gradients[name] * direction).sum())
+        assert (ahead - behind) / 2e-5 == pytest.approx(slope, rel=1e-5, abs=1e-8), name
+
+
+def test_a_shorter_sequence_is_a_batch_of_shorter_sequences() -> None:
+    values, sequences = random_values(SMALL), batch(SMALL)
+    masks = {"seq": mask(SMALL, "seq", np.arange(6) < 4), "batch": mask(SMALL, "batch", np.arange(4) < 3)}
+    cut = Batch(sequences.inputs[:3, :4], sequences.targets[:3, :4])
+    assert loss_and_gradients(SMALL, values, sequences, masks)[0] == loss_and_gradients(SMALL, values, cut, {})[0]
+
+
+def test_positions_that_a_block_does_not_see_pass_it_by() -> None:
+    """With one block that sees the first half, causal attention leaves the first half's loss as it was."""
+    shape = SMALL.model_copy(update={"layers": 1})
+    values, sequences = random_values(shape), batch(shape)
+    first = np.tile(np.arange(3), (4, 1))
+    half = Batch(sequences.inputs, sequences.targets[:, :3], first)
+    masks = {"positions": mask(shape, "positions", np.arange(6) < 3)}
+    full, thinned = (loss_and_gradients(shape, values, half, which)[0] for which in ({}, masks))
+    assert full == pytest.approx(thinned, rel=1e-12)
+    rest = Batch(sequences.inputs, sequences.targets[:, 3:], first + 3)
+    nothing = {"depth": mask(shape, "depth", False)}
+    passed, thinned = (loss_and_gradients(shape, values, rest, which)[0] for which in (nothing, masks))
+    assert passed == pytest.approx(thinned, rel=1e-12)
+
+
+def test_shorter_sequences_need_a_head_that_sees_every_position() -> None:
+    plan = compile_text(MODEL.replace("tied", "head_share=20% tied") + "stage seq=3 steps=rest\n")
+    with refused("backend-unsupported", "shortens no sequences"):
+        BACKEND.trainer(plan, SETTINGS)

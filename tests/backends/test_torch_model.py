@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Batch, TrainSettings
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
@@ -20,6 +19,7 @@ from raptr_reference.model import loss_and_gradients
 from raptr_torch import BACKEND
 from raptr_torch.model import Transformer, build, load_values
 from raptr_torch.sites import TransformerSites
+from tests.axes import PARTS
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, random_values, shapes
 
 
@@ -67,7 +67,7 @@ def test_rule_27_no_unit_on_is_the_identity_for_depth_and_the_bias_alone_elsewhe
     inputs = torch.from_numpy(batch(shape).inputs)
     start = model.embedding(inputs) + model.position.weight
     block = model.blocks[0]
-    nothing = {axis: mask(shape, axis, 0) for axis in AXES}
+    nothing = {axis: mask(shape, axis, 0) for axis in PARTS}
     expected = {
         ("depth",): start,
         ("heads", "width"): start + block.attention.output.bias + block.ffn.down.bias,
@@ -80,7 +80,7 @@ def test_rule_27_no_unit_on_is_the_identity_for_depth_and_the_bias_alone_elsewhe
 def test_rule_30_a_factor_of_1_multiplies_nothing() -> None:
     model = build(SMALL, 0)
     on = {"depth": [1, 0, 1], "heads": [1, 0, 1, 0], "width": [1, 1, 0, 1]}
-    TransformerSites(model).run(Step(0, 0, {axis: mask(SMALL, axis, on[axis]) for axis in AXES}))
+    TransformerSites(model).run(Step(0, 0, {axis: mask(SMALL, axis, on[axis]) for axis in PARTS}))
     assert model.running is not None
     for block in model.running.blocks:
         assert block is None or (block.factor, block.heads.factor, block.width.factor) == (None, None, None)

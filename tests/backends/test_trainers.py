@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Backend, Batch, Trainer, TrainSettings
+from tests.axes import PARTS
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, planned, refused, shapes
 
 FLOAT64 = TrainSettings(dtype="float64", lr=1e-3, warmup=3)
@@ -46,7 +47,7 @@ def executed_equals_planned(backend: Backend, data: st.DataObject) -> None:
         units = {axis: count + step_units[axis] for axis, count in units.items()}
         flops += step_flops
     executed = trainer.executed()
-    assert {axis: executed.units.get(axis, 0) for axis in AXES} == units
+    assert {axis: executed.units.get(axis, 0) for axis in PARTS} == units
     assert executed.flops == flops
 
 

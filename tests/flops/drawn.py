@@ -12,6 +12,7 @@ from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, Recompute
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
+from tests.axes import PARTS
 from tests.laws.drawn import rules
 
 
@@ -59,7 +60,7 @@ def plans(draw: st.DrawFn, shape: ModelShape) -> Plan:
     stages, start = [], 0
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.integers(1, 12))
-        names = draw(st.lists(st.sampled_from(sorted(AXES)), unique=True))
+        names = draw(st.lists(st.sampled_from(sorted(PARTS)), unique=True))
         axes = {name: draw(rules(AXES[name].space(shape), steps)) for name in names}
         duration = steps + draw(st.sampled_from([Fraction(0), Fraction(1, 3)]))
         stages.append(BoundStage(start=start, stop=start + steps, duration=duration, axes=axes))

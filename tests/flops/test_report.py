@@ -19,6 +19,7 @@ from raptr_dsl.laws import LAWS
 from raptr_dsl.occupancy import segments
 from raptr_dsl.report.layout import Column
 from raptr_dsl.report.raster import mask_columns
+from tests.axes import PARTS
 from tests.flops.drawn import plans, shapes_with_accounts
 
 
@@ -101,7 +102,7 @@ def test_axes_multiply(stacks: int) -> None:
     shape = SHAPE.model_copy(update={"source_seq": 5}) if stacks == 2 else SHAPE
     assert ratio({"depth": rule("fixed", 3)}, shape) == Fraction(3, 4)
     assert ratio({"heads": rule("fixed", 2), "width": rule("fixed", 2)}, shape) == Fraction(1, 2)
-    every = {name: rule("fixed", 1) for name in AXES}
+    every = {name: rule("fixed", 1) for name in PARTS}
     assert ratio(every, shape) == Fraction(1, 16)
     heads, width = (ratio({name: rule("fixed", 1)}, shape) for name in ("heads", "width"))
     assert heads + width == 1 + Fraction(1, 4)  # what the one leaves alone the other thins

@@ -12,6 +12,7 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.laws import LAWS
 from raptr_dsl.training.account import Account, mean_active, mismatches
+from tests.axes import PARTS
 
 SHAPE = ModelShape(
     layers=4, heads=6, kv_heads=3, hidden=12, ffn=20, width_group=4, vocab=16, seq=4, batch=2, gated=True
@@ -35,7 +36,7 @@ def plans(draw) -> Plan:
     stages, start = [], 0
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.integers(1, 5))
-        axes = {axis: draw(rules(axis)) for axis in draw(st.sets(st.sampled_from(sorted(AXES))))}
+        axes = {axis: draw(rules(axis)) for axis in draw(st.sets(st.sampled_from(sorted(PARTS))))}
         stages.append(BoundStage(start=start, stop=start + steps, duration=Fraction(steps), axes=axes))
         start += steps
     seed = draw(st.integers(0, 2**64 - 1))
