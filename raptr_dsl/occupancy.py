@@ -55,13 +55,12 @@ class Occupancy:
         """
         if self.law.exact:  # the size decides, and it is drawn for all sites alike
             return self.moment(power + other) - self.moment(power) * self.moment(other)
-        if self.moment(power) != self.moment(other):
-            raise ValueError("under random laws the powers are 1")
-        within = sum(
-            (times * spread[not same_site] for (_, times), spread in zip(self.pools, self._spreads, strict=True))
-        )
+        if (power, other) != (1, 1):
+            raise ValueError(f"how the powers of a count vary is not known under {self.law.law}")
         if self.total == 1:
-            return Fraction(within)
+            return self._spreads[0][not same_site]
+        spreads = zip(self.pools, self._spreads, strict=True)
+        within = sum((times * spread[not same_site] for (_, times), spread in spreads), Fraction(0))
         squares = sum((times * pool.size**2 for pool, times in self.pools), Fraction(0))
         return (squares + within) / self.total - self.mean**2
 

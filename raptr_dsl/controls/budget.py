@@ -7,7 +7,7 @@ from functools import cached_property
 
 from raptr_dsl.axes import AXES, Space
 from raptr_dsl.curves import Exp
-from raptr_dsl.flops import Accounting, block_cost, head_cost
+from raptr_dsl.flops import Accounting, block_cost, head_cost, head_share
 from raptr_dsl.ir.bound import BoundRule
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.laws import Pool
@@ -51,7 +51,7 @@ class Budget:
         """FLOPs of a step in which so many units of the axis run at each site, and everything else."""
         shape, share = self.plan.shape, {self.axis: units / self.space.units}
         blocks = (block_cost(shape, share, self.accounting, stack) for stack in range(shape.stacks))
-        return shape.layers * sum(blocks, Fraction(0)) + head_cost(shape, self.accounting)
+        return shape.layers * sum(blocks, Fraction(0)) + head_cost(shape, self.accounting) * head_share(share)
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,9 @@ def _reversed(budget: Budget) -> _Draft:
 def _decreasing(budget: Budget) -> _Draft:
     _require_thinned(budget)
     name, steps = budget.axis, budget.plan.steps
+    laws = AXES[name].laws
+    if laws is not None and "bernoulli" not in laws:
+        raise _CannotDerive(f"{name} has no keep probability that could fall")
     found = None
     for profile in ("linear", "uniform") if AXES[name].units_are_blocks else ("uniform",):
         found = found or falling(budget, profile)

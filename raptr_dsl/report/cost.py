@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.flops import CONVENTIONS, Accounting, Exact, FlopReport
 from raptr_dsl.flops.spread import FlopSpread, varies
 from raptr_dsl.ir.plan import Plan
+from raptr_dsl.occupancy import segments
 
 MOST_WORDS = 2**27
 """Random words drawn to count what one seed costs, unless it is asked for: about a second."""
@@ -35,7 +36,7 @@ class Cost:
     Attributes:
         mean, worst, seed: the expectation, the most there can be, and what the plan's seed draws; `worst` is `mean`
             and `seed` is `mean` where all seeds cost the same, and `seed` is None where it was not counted.
-        variances: of each stage over all seeds; None where it is not known.
+        variances: of the blocks' FLOPs of each stage over all seeds; None where it is not known.
     """
 
     accounting: Accounting
@@ -112,6 +113,20 @@ def accounts(plan: Plan, names: Sequence[str], causal: Any = "full", recompute: 
     return made
 
 
+def token_share(plan: Plan) -> Fraction:
+    """How many tokens the steps of a plan see, of those that full ones would: 1, unless an axis thins the tokens."""
+    total = Fraction(0)
+    for stage in plan.stages:
+        for part in segments(stage, plan.shape):
+            shares = (
+                part.axes[name].mean / axis.space(plan.shape).units
+                for name, axis in AXES.items()
+                if axis.thins_tokens and name in part.axes
+            )
+            total += prod(shares, start=Fraction(part.steps))
+    return total / plan.steps
+
+
 def dense_steps(plan: Plan, cost: Cost) -> Fraction:
     """For how many steps the full network would train at the same FLOPs."""
     return Fraction(cost.mean.total) * plan.steps / cost.mean.full_total
@@ -119,28 +134,32 @@ def dense_steps(plan: Plan, cost: Cost) -> Fraction:
 
 def cost_data(plan: Plan, found: Sequence[Cost], throughput: Throughput | None = None) -> dict[str, Any]:
     """All of it for programs. Exact integers and rationals are strings: no JSON reader rounds those."""
-    dense = {"steps": plan.steps, "tokens": plan.steps * plan.shape.tokens}
+    share, full = token_share(plan), plan.steps * plan.shape.tokens
     return {
         "name": plan.name,
         "doc": plan.doc,
         "digest": plan.digest,
         "seed": plan.seed,
         "steps": plan.steps,
-        "tokens": plan.steps * plan.shape.tokens,
+        "tokens": _number(full * share),
         "shape": plan.shape.model_dump(mode="json"),
-        # No axis thins the tokens of a step, so that these are one and the same run.
-        "dense": {"same_steps": dense, "same_tokens": dense},
-        "accounts": [_account_data(plan, cost, throughput) for cost in found],
+        "dense": {
+            "same_steps": {"steps": _number(Fraction(plan.steps)), "tokens": _number(Fraction(full))},
+            "same_tokens": {"steps": _number(plan.steps * share), "tokens": _number(full * share)},
+        },
+        "accounts": [_account_data(plan, cost, share, throughput) for cost in found],
     }
 
 
-def _account_data(plan: Plan, cost: Cost, throughput: Throughput | None) -> dict[str, Any]:
+def _account_data(plan: Plan, cost: Cost, tokens: Fraction, throughput: Throughput | None) -> dict[str, Any]:
     data: dict[str, Any] = {
         "convention": cost.accounting.convention,
         "causal": cost.accounting.causal,
         "recompute": cost.accounting.recompute,
         "source": CONVENTIONS[cost.accounting.convention].source,
         **dict(_figures(cost.mean)),
+        "ratio_blocks_per_tokens": str(cost.mean.ratio_blocks / tokens),
+        "ratio_total_per_tokens": str(cost.mean.ratio_total / tokens),
         "ceiling_blocks": str(1 / cost.mean.ratio_blocks) if cost.mean.blocks else None,
         "ceiling_total": str(1 / cost.mean.ratio_total) if cost.mean.total else None,
         "dense_steps_at_equal_flops": str(dense_steps(plan, cost)),
@@ -175,6 +194,11 @@ def _account_data(plan: Plan, cost: Cost, throughput: Throughput | None) -> dict
 def _figures(report: FlopReport) -> Iterator[tuple[str, str]]:
     for name in ("blocks", "total", "full_blocks", "full_total", "ratio_blocks", "ratio_total"):
         yield name, str(getattr(report, name))
+
+
+def _number(value: Fraction) -> int | str:
+    """Whole numbers of steps and tokens as numbers, other ones as `"1/2"`."""
+    return int(value) if value.denominator == 1 else str(value)
 
 
 def _root(variance: Exact) -> float:

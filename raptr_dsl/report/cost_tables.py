@@ -10,7 +10,7 @@ from rich.text import Text
 from raptr_dsl.flops import Exact
 from raptr_dsl.flops.spread import varies
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.cost import Cost, Throughput, dense_steps, words_to_draw
+from raptr_dsl.report.cost import Cost, Throughput, dense_steps, token_share, words_to_draw
 from raptr_dsl.report.layout import stage_label
 from raptr_dsl.report.summary import MOST_STAGES, percent, shown_stages, speed_up, title
 from raptr_dsl.wording import number_text
@@ -29,14 +29,19 @@ def cost_tables(plan: Plan, costs: Sequence[Cost], detailed: int, throughput: Th
 
 
 def _dense(plan: Plan, cost: Cost) -> Text:
-    """What the shares are of, which is one run: no axis thins the tokens of a step."""
-    equal = dense_steps(plan, cost)
-    return Text(
-        f"shares are of the full network for the same {plan.steps:,} steps, which are the same "
-        f"{float(plan.steps * plan.shape.tokens):.4g} tokens; at equal FLOPs ({cost.name}) it trains "
-        f"{number_text(Fraction(round(equal)))} steps",
-        "dim",
-    )
+    """What the shares are of, and the dense runs of as many tokens and of equal FLOPs."""
+    tokens, share = plan.steps * plan.shape.tokens, token_share(plan)
+    text = f"shares are of the full network for the same {plan.steps:,} steps, "
+    if share == 1:
+        text += f"which are the same {float(tokens):.4g} tokens"
+    else:
+        blocks, total = (percent(ratio / share) for ratio in (cost.mean.ratio_blocks, cost.mean.ratio_total))
+        text += (
+            f"{float(tokens):.4g} tokens; of as many tokens, {float(tokens * share):.4g}, the blocks cost {blocks}, "
+        )
+        text += f"blocks and head {total}"
+    equal = number_text(Fraction(round(dense_steps(plan, cost))))
+    return Text(f"{text}; at equal FLOPs ({cost.name}) it trains {equal} steps", "dim")
 
 
 def _by_stage(plan: Plan, cost: Cost) -> Table:

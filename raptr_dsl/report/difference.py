@@ -142,6 +142,8 @@ def _of_costs(mine: Plan, theirs: Plan) -> Iterator[Change]:
         "cost", "blocks and head", *(f"{float(run.total):.4e}, {percent(run.ratio_total)}" for run in (one, other))
     )
     for axis in dict.fromkeys([*thinned_axes(mine), *thinned_axes(theirs)]):
+        if not AXES[axis].has_weights:
+            continue  # nothing of the data is trained
         for what, ours, others in zip(("coverage", "gap"), trained(mine, axis), trained(theirs, axis), strict=True):
             if ours != others:
                 yield Change("cost", f"{what}({axis})", ours, others)

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Backend, Batch, TrainSettings
 from raptr_dsl.diagnostics import fail
-from raptr_dsl.flops import block_cost, head_cost
+from raptr_dsl.flops import block_cost, head_cost, head_share
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
@@ -202,7 +202,7 @@ def _size(shape: ModelShape, rules: Mapping[str, BoundRule]) -> _Size:
 
 def _step_flops(shape: ModelShape, shares: Mapping[str, Fraction]) -> Fraction:
     blocks = (block_cost(shape, shares, stack=stack) for stack in range(shape.stacks))
-    return shape.layers * sum(blocks, Fraction(0)) + head_cost(shape)
+    return shape.layers * sum(blocks, Fraction(0)) + head_cost(shape) * head_share(shares)
 
 
 def measuring_plan(plan: Plan, sizes: list[_Size], rounds: int) -> Plan:

@@ -129,6 +129,20 @@ def test_a_deviation_that_is_not_known_says_why(raptr, tmp_path) -> None:
     assert [stage["variance"] is None for stage in told["stages"]] == [False, True]
 
 
+def test_relative_to_as_many_tokens(raptr, tmp_path) -> None:
+    text = "model llama-1b\nsteps 1k\nstage seq=1/4 seq.sample=prefix steps=50%\nstage steps=rest\n"
+    (tmp_path / "short.raptr").write_text(text)
+    done = raptr("cost", "short.raptr", "--format", "json", "--convention", "6nd")
+    (cost,) = json.loads(done.out)["costs"]
+    (account,) = cost["accounts"]
+    assert cost["dense"]["same_steps"]["steps"] == 1000
+    assert cost["dense"]["same_tokens"]["steps"] == 625
+    assert cost["tokens"] == cost["dense"]["same_tokens"]["tokens"] == 625 * 512 * 4096
+    assert account["ratio_blocks"] == "5/8"  # the convention counts no scores, so that tokens are all that counts
+    assert account["ratio_blocks_per_tokens"] == "1"
+    assert "of as many tokens" in " ".join(raptr("cost", "short.raptr").out.split())
+
+
 # --- refusals -------------------------------------------------------------------------------------------
 
 

@@ -147,3 +147,15 @@ def test_a_doc_can_hold_whatever_a_name_does() -> None:
     )
     for control in by_name(plan).values():
         assert control.plan is not None and 'q"uo\\te' in (control.plan.doc or "")
+
+
+def test_axes_that_thin_the_tokens_have_controls_too() -> None:
+    text = "model llama-1b\nsteps 1k\nallow partial\n"
+    plan = compile_text(text + "stage seq=1/4 seq.sample=prefix steps=70%\nstage steps=rest")
+    found = by_name(plan)
+    assert "no keep probability" in found["decreasing"].reason
+    step = Fraction(plan.flops().full_total, plan.steps)
+    for name in ("dense", "constant", "reversed"):
+        control = found[name].plan
+        assert control is not None
+        assert abs(control.flops().total - plan.flops().total) <= step
