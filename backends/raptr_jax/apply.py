@@ -112,6 +112,24 @@ def masks_of(step: Step, stage: BoundStage, layers: int, dtype: Any) -> Masks:
     )
 
 
+def depth_mask(step: Step, layers: int) -> BlockMask:
+    """The blocks that one step of a plan runs, for a stack of one's own; a plan that thins depth alone is all there.
+
+    Raises:
+        RaptrError: `attach-shape`: the plan is of another number of blocks, or thins another axis.
+    """
+    others = [axis for axis, mask in step.axes.items() if axis != "depth" and not mask.full]
+    if others:
+        raise fail("attach-shape", f"step {step.index} thins {others[0]}, and the mask of a stack is of blocks alone")
+    depth = step.axes.get("depth")
+    if depth is None or depth.full:
+        return BlockMask()
+    if depth.on.shape != (1, layers):
+        raise fail("attach-shape", f"the mask of depth is of {depth.on.shape[1]} blocks, and the stack has {layers}")
+    active = depth.active()
+    return block_mask(active, layers, depth.scale[0, active].astype(np.float32))
+
+
 def _spans(thinned: Mapping[str, AxisMask], active: NDArray[np.int64], dtype: Any) -> Iterator[Span]:
     if not thinned:
         return

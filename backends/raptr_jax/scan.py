@@ -78,7 +78,7 @@ def scan_blocks(
     """
     mask = mask or BlockMask()
     depth(stacked)
-    running = stacked if mask.index is None else take(stacked, mask.index)
+    running = take(stacked, mask.index)
 
     def body(before: Tree, here: tuple[Tree, Any, tuple[Tree, ...]]) -> tuple[Tree, Any]:
         parameters, factor, units = here
@@ -117,8 +117,10 @@ def depth(stacked: Tree) -> int:
     )
 
 
-def take(stacked: Tree, index: Array | np.ndarray) -> Tree:
-    """[L, …] → [k, …]: the rows of a checked index. `put` is its inverse."""
+def take(stacked: Tree, index: Array | np.ndarray | None) -> Tree:
+    """[L, …] → [k, …]: the rows of a checked index; the stack itself for None. `put` is its inverse."""
+    if index is None:
+        return stacked
     return jax.tree.map(lambda leaf: jnp.asarray(leaf).at[index].get(**_CHECKED), stacked)
 
 
