@@ -31,11 +31,10 @@ def tree(seed: int, *leading: int) -> dict[str, jax.Array]:
     return {"w": normal(seed, *leading, 6, 8), "b": normal(seed + 1, *leading, 6)}
 
 
-ACTIVE = [[0, 2], [1, 2], [0, 1, 2, 3], [2, 3]]
+ACTIVE = [[0, 2], [1, 2], [0, 3]]  # of one size: one program a transform
 
 
-@pytest.mark.parametrize("skips", [False, True], ids=["zero", "skip"])
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize(("name", "skips"), [("adamw", False), ("muon", False), *((name, True) for name in TRANSFORMS)])
 def test_every_block_is_updated_as_by_itself(name: str, skips: bool) -> None:
     transform = TRANSFORMS[name]
     optimizer = Optimizer(None, transform, lambda _: 0.01)
