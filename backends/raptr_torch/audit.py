@@ -36,7 +36,7 @@ def planned_units(step: Step, shape: ModelShape, axes: frozenset[str]) -> Counte
     depth = step.axes.get("depth")
     blocks = depth.on.ravel().nonzero()[0] if depth else range(shape.blocks)
     found = Counter({"depth": len(blocks)})
-    for axis in axes - {"depth"}:
+    for axis in sorted(axes - {"depth"}):
         mask = step.axes.get(axis)
         found[axis] = int(mask.on[blocks].sum()) if mask else len(blocks) * sites(shape)[axis]
     return found
