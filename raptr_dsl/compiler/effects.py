@@ -14,9 +14,12 @@ from raptr_dsl.syntax import ast
 
 def speaks_at_full(name: str, axis: str, given: Given, settings: Settings) -> bool:
     """Whether an attribute has an effect on an axis that runs in full, beside what else is set there."""
-    return name not in AXES[axis].lacks and any(
+    others = ATTRIBUTES[name].at_full
+    if not others or name in AXES[axis].lacks:
+        return False
+    return any(
         other in given.bare or (axis, other) in given.own or other in settings[axis]
-        for other in ATTRIBUTES[name].at_full
+        for other in others
         if other not in AXES[axis].lacks
     )
 

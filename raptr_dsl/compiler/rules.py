@@ -46,7 +46,7 @@ def axes_of(given: Given, settings: Settings, scope: Scope) -> dict[str, AxisDra
     written = _written(given, thinned, settings, scope)
     if written is None:
         return None
-    joined = {axis: {**settings[axis], **written.get(axis, {})} for axis in AXES}
+    joined = {axis: {**settings[axis], **written[axis]} if axis in written else settings[axis] for axis in AXES}
     drafts = _drafts(given.sizes, reads, joined, scope)
     if drafts is not None:
         rules = {axis: draft.rule for axis, draft in drafts.items() if draft.rule is not None}
