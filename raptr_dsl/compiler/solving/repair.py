@@ -20,10 +20,12 @@ from raptr_dsl.source import Source
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.parser import parse
 
-MAX_PASSES = 120
-"""Of all trials together, for a file of few stages: about a tenth of a second."""
+EFFORT = 300
+"""Passes of all trials together, each as much as its file has stages: less than a tenth of a second."""
 
-MAX_STAGES = 200
+SMALL = 4
+"""A pass takes as long as so many stages more than the file has."""
+
 MAX_DRAWS = 100_000
 """Steps × units up to which masks may be counted at every trial."""
 
@@ -76,8 +78,6 @@ def _is_long(passed: Passed) -> bool:
     """Whether trials would take longer than anybody waits for advice."""
     assert passed.bound is not None
     bound = passed.bound
-    if len(bound.stages) > MAX_STAGES:
-        return True
     counted = [
         AXES[requirement.target].space(bound.shape)
         for requirement in bound.requirements
@@ -101,11 +101,13 @@ def _mends(edit: Edit, passes: Passes) -> bool:
 def _repairs(file: ast.File, passed: Passed, passes: Passes) -> Iterator[Repair]:
     """An edit of each number that has one, those of the stages that cost most first."""
     assert passed.bound is not None
-    left = MAX_PASSES * 10 // (10 + len(passed.bound.stages))
-    for hole, quantity in _by_cost(file, passed):
+    left = EFFORT // (len(passed.bound.stages) + SMALL)
+    present = None
+    for hole, quantity in _by_cost(file, passed) if left else ():
         bench = Bench(file, [hole], passes, passed.bound.shape, passed.bound.steps, left)
         try:
-            trial, change = _repaired(bench, quantity)
+            present = bench.see(passed, present)
+            trial, change = _repaired(bench, quantity, present)
         except (TooManyTrials, Unanswerable):
             return
         left = bench.left
@@ -145,7 +147,7 @@ def _literal(node: ast.Value) -> Quantity | None:
     return evaluate(node, Scope(Diagnostics())) if isinstance(node, ast.Number | ast.Binary) else None
 
 
-def _repaired(bench: Bench, quantity: Quantity) -> tuple[Trial | None, Fraction]:
+def _repaired(bench: Bench, quantity: Quantity, present: Trial) -> tuple[Trial | None, Fraction]:
     """The nearest value of the only place at which all requirements hold, and how far it is from the present one."""
     hole = bench.holes[0]
     if hole.axis:
@@ -153,23 +155,19 @@ def _repaired(bench: Bench, quantity: Quantity) -> tuple[Trial | None, Fraction]
         now = quantity.value / (space.units * space.group) if quantity.is_count else quantity.value
         most, step = Fraction(1), Fraction(1, space.units)
     else:
-        bench.begin()
         room = bench.rooms.get(0)
         if room is None or not room.takes_rest or not room.steps:
             return None, Fraction(0)
         now = quantity.value / room.steps if quantity.is_count else quantity.value
         step = 1 / room.steps
         most = room.share / room.times - step
-    start = bench.attempt([now])
-    if start is None or start.feasible:
+    start = present._replace(values=(now,))
+    found = None if hole.axis else _along_slope(bench, start)
+    for end in (most, step):
+        found = found if found and found.feasible else _towards(bench, start, end, step)
+    if found is None or not found.feasible:
         return None, Fraction(0)
-    linear = None if hole.axis else _along_slope(bench, start)
-    found = [linear] if linear else [_towards(bench, start, end, step) for end in (most, step)]
-    feasible = [trial for trial in found if trial is not None and trial.feasible]
-    if not feasible:
-        return None, Fraction(0)
-    best = min(feasible, key=lambda trial: abs(trial.values[0] - now))
-    return best, abs(best.values[0] - now)
+    return found, abs(found.values[0] - now)
 
 
 def _along_slope(bench: Bench, trial: Trial) -> Trial | None:

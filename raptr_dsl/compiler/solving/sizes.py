@@ -9,8 +9,8 @@ from typing import NamedTuple
 from raptr_dsl.compiler.solving.durations import Undecided, reaches, solve_durations
 from raptr_dsl.compiler.solving.trial import Bench, TooManyTrials, Trial
 
-FEW_UNITS = 128
-"""So many sizes are tried one by one; among more, that FLOPs grow with size is made use of."""
+FEW_UNITS = 16
+"""So many sizes are tried one by one; among more, that metrics grow with size is made use of where they do."""
 
 
 class Best(NamedTuple):
@@ -61,17 +61,19 @@ def _rank(bench: Bench, trial: Trial) -> tuple[Fraction, Fraction]:
 def _down(bench: Bench, sizes: Sequence[Fraction], number: int) -> Iterator[Trial | Undecided]:
     """The feasible trials among which the best is, from the largest size of one hole down."""
     units = bench.units(number)
-    if bench.free or units <= FEW_UNITS:
-        for size in range(units, 0, -1):
-            trial = _with(bench, sizes, number, size)
-            if trial is not None:
-                yield trial
-                if not bench.free and isinstance(trial, Trial):
-                    return  # smaller sizes have fewer FLOPs
-        return
-    found = _by_bisection(bench, sizes, number)
-    if found is not None:
-        yield found
+    if not bench.free and units > FEW_UNITS and all(map(bench.is_weighed, range(len(bench.requirements)))):
+        found, is_sure = _by_bisection(bench, sizes, number)
+        if found is not None:
+            yield found
+        if is_sure:
+            return
+    for size in range(units, 0, -1):
+        trial = _with(bench, sizes, number, size)
+        if trial is None:
+            continue
+        yield trial
+        if not bench.free and isinstance(trial, Trial):
+            return  # smaller sizes have fewer FLOPs
 
 
 def _with(bench: Bench, sizes: Sequence[Fraction], number: int, units: int) -> Trial | Undecided | None:
@@ -83,8 +85,8 @@ def _with(bench: Bench, sizes: Sequence[Fraction], number: int, units: int) -> T
         return undecided
 
 
-def _by_bisection(bench: Bench, sizes: Sequence[Fraction], number: int) -> Trial | None:
-    """The largest feasible size where each requirement holds on one side of some size."""
+def _by_bisection(bench: Bench, sizes: Sequence[Fraction], number: int) -> tuple[Trial | None, bool]:
+    """The largest feasible size, of metrics that grow with it; and whether that is sure: all sizes tried compiled."""
 
     def of(units: int) -> Trial | None:
         tried = list(sizes)
@@ -93,21 +95,19 @@ def _by_bisection(bench: Bench, sizes: Sequence[Fraction], number: int) -> Trial
 
     best = bench.units(number)
     trial = of(best)
-    while best > 1 and (trial is None or not trial.feasible):
-        if trial is None:
-            best -= 1
-            trial = of(best)
-            continue
+    while trial is not None and not trial.feasible:
         broken = trial.holds.index(False)
-        good, bad = 1, best
+        good, bad, met = 0, best, None
         while bad - good > 1:
             middle = (good + bad) // 2
             tried = of(middle)
-            if tried is None or reaches(bench, tried, trial, broken):
-                good = middle
+            if tried is None:
+                return None, False
+            if reaches(bench, tried, trial, broken):
+                good, met = middle, tried
             else:
                 bad = middle
-        best, trial = good, of(good)
-        if trial is not None and not trial.holds[broken]:
-            return None
-    return trial if trial is not None and trial.feasible else None
+        if met is None or not met.holds[broken]:
+            return None, True
+        best, trial = good, met
+    return trial, trial is not None

@@ -144,6 +144,14 @@ class Bench:
         totals = [(level, add_up(level.summands(), Diagnostics()) or Total()) for level in fixed]
         return [self.horizon.steps_of(total.left_of(level.length)) for level, total in totals if not total.rests]
 
+    def see(self, passed: Passed, judged: Trial | None = None) -> Trial:
+        """Takes in the file as it is, with every place written out; what it is worth, unless that is known already."""
+        self._measure(passed.origins)
+        if judged is None:
+            return self._judged((), passed)
+        self.requirements = judged.bound.requirements
+        return judged
+
     def interior(self, values: Sequence[Fraction]) -> list[Fraction]:
         """The values with durations that share the room of their level equally."""
         shared = list(values)
