@@ -55,12 +55,14 @@ def torchrun(ranks: int, arguments: list[str], limit: float = LIMIT, **environme
     process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         written, _ = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # the time limit of the test itself, too
         for worker in _children(process.pid):
             os.kill(worker, signal.SIGKILL)
         process.kill()
         written, _ = process.communicate()
-        raise AssertionError(f"not done after {limit} s:\n{written}") from None
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise AssertionError(f"not done after {limit} s:\n{written}") from None
+        raise
     return process.returncode, written
 
 
