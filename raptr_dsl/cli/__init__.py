@@ -15,10 +15,10 @@ import click
 from raptr_dsl.diagnostics import RaptrError, did_you_mean
 
 COMMANDS = {
+    "new": "Begins a schedule from one of a library.",
     "check": "Finds the mistakes in schedule files.",
     "fmt": "Lays out schedule files in the one canonical way.",
     "compile": "Checks a schedule, proves its requirements and writes the plan.",
-    "solve": "Solves the holes of a schedule from its requirements.",
     "solve": "Solves the holes of a schedule from its requirements.",
     "show": "Draws a schedule or plan: its stages and its masks.",
     "cost": "Counts what schedules cost, by stage and convention.",
@@ -26,6 +26,8 @@ COMMANDS = {
     "controls": "Derives schedules of equal FLOPs to compare with.",
     "train": "Trains a small transformer by a schedule or plan.",
     "lib": "Adds, locks, verifies and makes libraries of schedules.",
+    "doc": "Renders a library of schedules to Markdown or HTML.",
+    "publish": "Says whether a new version of a library breaks its users.",
     "explain": "Explains a diagnostic by its code.",
     "backends": "Lists the installed backends and what they can do.",
     "demo": "Trains by a schedule, beside a dense control of equal FLOPs.",
