@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from raptr_torch.model import build
 from raptr_torch.runner import Runner
 from tests.backends.attach.models import batch_of, make, shape_of
 from tests.backends.attach.test_depth import snapshot
-from tests.backends.attach.test_units import LAYOUT, Own, thinned
+from tests.backends.attach.test_units import LAYOUT, Own, masked_outputs, thinned
 from tests.backends.drawn import SMALL, drawn_plan, mask, refused
 
 DEPTH = """
@@ -286,3 +287,45 @@ def test_optimizers_that_cannot_leave_out_columns_are_refused(optimizer: Any, id
     with refused(code):
         attach(model, plan, optimizer(matrices), layout=LAYOUT, example=(torch.zeros(1, 32),))
     assert snapshot(model) == snapshot(Own())
+
+
+# --- mixed precision --------------------------------------------------------------------------------------------------
+
+
+def test_mixed_precision_gradient_scaler_accumulation_and_clipping() -> None:
+    """Equal to the same loop over a model whose masked units are multiplied by zero, at bfloat16's precision."""
+    family, found = "llama", []
+    masks = thinned(family)
+    for is_attached in (True, False):
+        model, shape = make(family), shape_of(family)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        runner = attach(model, drawn_plan(shape, [masks] * 3), optimizer) if is_attached else None
+        if not is_attached:
+            masked_outputs(family, model, masks)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+        for index in range(3):
+            with runner.step(index) if runner else nullcontext():
+                for part in range(2):
+                    with torch.autocast("cpu", torch.bfloat16):
+                        loss = model(**batch_of(family, 2 * index + part)).loss / 2
+                    scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        found.append([p.detach().clone() for p in model.parameters()])
+    moved = [(theirs - old).abs().max() for theirs, old in zip(found[1], make(family).parameters(), strict=True)]
+    assert sum(bool(distance) for distance in moved) > 30
+    for ours, theirs, distance in zip(*found, moved, strict=True):
+        assert (ours - theirs).abs().max() <= 0.1 * distance
+
+
+def test_a_model_in_bfloat16() -> None:
+    model, shape = make("llama").to(torch.bfloat16), shape_of("llama")
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    runner = attach(model, drawn_plan(shape, [rows("llama")]), optimizer)
+    with runner.step(0):
+        loss = model(**batch_of("llama")).loss
+        loss.backward()
+    assert loss.isfinite() and model.model.layers[0].mlp.up_proj.weight.grad.dtype == torch.bfloat16

@@ -1,0 +1,92 @@
+"""One process under FSDP2: attached before or after sharding, and given back sharded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from raptr_torch import attach
+from raptr_torch.swap import Swapped
+from tests.backends.attach.models import batch_of, make, shape_of
+from tests.backends.attach.test_depth import hand_built
+from tests.backends.attach.test_units import thinned
+from tests.backends.drawn import drawn_plan, mask, refused
+
+ON = np.array([[1, 0, 1, 1]])
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder: Path = tmp_path_factory.mktemp("store")
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def shard(model: Any, mesh: Any) -> None:
+    for block in model.model.layers:
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+@pytest.mark.parametrize("order", ["attach, shard", "shard, attach"])
+def test_depth_under_fsdp2_and_back(order: str, mesh: Any) -> None:
+    model, shape = make("llama"), shape_of("llama")
+    plain = type(model.model.layers[0])
+    plan = drawn_plan(shape, [{"depth": mask(shape, "depth", ON[0])}] * 2)
+    if order == "attach, shard":
+        runner = attach(model, plan)
+        shard(model, mesh)
+    else:
+        shard(model, mesh)
+        runner = attach(model, plan)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    runner.bind(optimizer)
+    expected = hand_built("llama", make("llama"), ON, ON * 1.0)
+    reference = torch.optim.AdamW(expected.parameters(), lr=1e-2)
+    for index in range(2):
+        with runner.step(index):
+            loss = model(**batch_of("llama", index)).loss
+            loss.backward()
+        right = expected(**batch_of("llama", index)).loss
+        right.backward()
+        torch.testing.assert_close(loss, right)
+        for each in (optimizer, reference):
+            each.step()
+            each.zero_grad()
+    assert runner.audit().holds
+    runner.detach()
+    classes = {type(block) for block in model.model.layers}
+    assert len(classes) == 1
+    (cls,) = classes
+    assert cls.__bases__ == (FSDPModule, plain) and cls.__name__ == f"FSDP{plain.__name__}"
+    assert not any(isinstance(module, Swapped) for module in model.modules())
+    model(**batch_of("llama")).loss.backward()
+
+
+def test_units_are_selected_before_sharding_and_not_after(mesh: Any) -> None:
+    model, expected, shape = make("llama"), make("llama"), shape_of("llama")
+    plan = drawn_plan(shape, [thinned("llama")])
+    runner = attach(model, plan)
+    shard(model, mesh)
+    runner.bind(torch.optim.AdamW(model.parameters()))
+    with runner.step(0):
+        loss = model(**batch_of("llama")).loss
+        loss.backward()
+    optimizer = torch.optim.AdamW(expected.parameters())
+    reference = attach(expected, plan, optimizer)
+    with reference.step(0):
+        right = expected(**batch_of("llama")).loss
+    torch.testing.assert_close(loss, right)
+    later = make("llama")
+    shard(later, mesh)
+    with refused("attach-linear", "model.layers.0.self_attn.q_proj"):
+        attach(later, plan)
