@@ -15,9 +15,9 @@ import click
 from raptr_dsl.diagnostics import RaptrError, did_you_mean
 
 COMMANDS = {
-    "new": "Begins a schedule from one of a library.",
     "check": "Finds the mistakes in schedule files.",
     "fmt": "Lays out schedule files in the one canonical way.",
+    "new": "Begins a schedule from one of a library.",
     "compile": "Checks a schedule, proves its requirements and writes the plan.",
     "solve": "Solves the holes of a schedule from its requirements.",
     "show": "Draws a schedule or plan: its stages and its masks.",
