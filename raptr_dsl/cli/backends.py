@@ -11,7 +11,7 @@ from raptr_dsl.diagnostics import RaptrError
 if TYPE_CHECKING:
     from raptr_dsl.registry import Installed
 
-CAPABILITIES = ("axes", "scales", "idle", "dtypes")
+CAPABILITIES = ("axes", "scales", "idle", "attributes", "dtypes")
 
 
 @click.command(short_help="List the installed backends and what they can do.")
@@ -37,6 +37,6 @@ def _described(declared: "Installed") -> Iterator[str]:
     can = load(declared.name).capabilities
     yield f"{click.style(declared.name, bold=True)}  {declared.distribution} {declared.version}"
     for kind in CAPABILITIES:
-        yield f"  {kind:<8}{', '.join(sorted(getattr(can, kind)))}"
+        yield f"  {kind:<11}{', '.join(sorted(getattr(can, kind))) or '-'}"
     if declared.missing:
-        yield f"  {'needs':<8}{', '.join(declared.missing)}, not installed: {declared.install}"
+        yield f"  {'needs':<11}{', '.join(declared.missing)}, not installed: {declared.install}"

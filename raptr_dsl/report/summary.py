@@ -10,7 +10,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.flops import Exact, FlopReport
-from raptr_dsl.ir.bound import BoundRule
+from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.report.layout import stage_label
 from raptr_dsl.wording import plural
@@ -59,6 +59,7 @@ def _stages(plan: Plan, report: FlopReport) -> Table:
         head = (stage_label(plan, index), f"{stage.steps:,}", percent(stage.duration / plan.steps))
         cost = percent(report.stages[index].ratio_blocks)
         rules = [(axis, size_text(plan, axis, rule), rule_text(rule)) for axis, rule in stage.axes.items()]
+        rules += [("all", "", words)] if (words := stage_text(stage)) else []
         for row, cells in enumerate(rules or [("all", "full", "")]):
             table.add_row(*(head if row == 0 else ("", "", "")), *cells, cost if row == 0 else "")
     return table
@@ -106,10 +107,38 @@ def rule_text(rule: BoundRule) -> str:
         words.append(f"every={rule.every or 'stage'}")
     if rule.idle != "zero":
         words.append(f"idle={rule.idle}")
+    if rule.train:
+        words.append(_trained_text(rule.train))
+        if rule.train.every != 1 and rule.every == 1:
+            words.append(f"every={rule.train.every or 'stage'}")
+    if rule.growth:
+        words.append(_growth_text(rule.growth))
     return " ".join(words)
 
 
-def _law_text(rule: BoundRule) -> str:
+def stage_text(stage: BoundStage) -> str:
+    """What is said of a stage as a whole: `freeze=embed,head rewarm=100`."""
+    words = [f"freeze={','.join(stage.freeze)}"] if stage.freeze else []
+    return " ".join([*words, f"rewarm={stage.rewarm:,}"] if stage.rewarm else words)
+
+
+def _trained_text(draw: BoundDraw) -> str:
+    """`train=suffix(12→1)`, `train=fixed(2|4)`; in units."""
+    sizes = draw.choices or tuple(border.value for border in draw.sizes)
+    ends = (sizes[0], sizes[-1]) if len(sizes) > 1 else sizes
+    each = [percent(Fraction(size)) if draw.measure == "probability" else f"{float(size):.4g}" for size in ends]
+    return f"train={draw.law.law}({('|' if draw.choices else '→').join(each)})"
+
+
+def _growth_text(growth: Growth) -> str:
+    """`grows 3→6 at 3 moments=zero`, `grows 3→6 at 3 from nothing`: where the new blocks are inserted."""
+    words = f"grows {growth.before}→{len(growth.sources)} at {growth.at}"
+    if growth.sources[growth.at] < 0:
+        return f"{words} from nothing"
+    return words + (" moments=zero" if growth.moments == "zero" else "")
+
+
+def _law_text(rule: BoundDraw) -> str:
     """The law with its parameters: `stratified(groups=4)`."""
     parameters = rule.law.model_dump(mode="json", exclude={"law"}, exclude_defaults=True)
     given = ", ".join(f"{name}={'[…]' if isinstance(value, list) else value}" for name, value in parameters.items())

@@ -10,8 +10,9 @@ def test_every_backend_with_what_it_can_do(raptr) -> None:
     assert (done.code, done.err) == (0, "")
     for name in ("jax", "reference", "torch"):
         assert f"{name}  raptr-dsl " in done.out
-    assert done.out.count("  axes    depth, heads, width\n") == 3
-    assert done.out.count("  idle    skip, zero\n") == 3
+    assert done.out.count("  axes       ") == done.out.count("  attributes ") == 3
+    assert "  attributes freeze, grow, rewarm, train\n" in done.out
+    assert done.out.count("  idle       skip, zero\n") == 3
     assert "needs" not in done.out
 
 
@@ -22,7 +23,7 @@ def test_what_is_missing_comes_with_the_command_that_installs_it(raptr, monkeypa
     monkeypatch.setattr(registry, "distribution", missing)
     done = raptr("backends")
     assert done.code == 0
-    assert '  needs   torch>=2.6, not installed: pip install "raptr-dsl[torch]"\n' in done.out
+    assert '  needs      torch>=2.6, not installed: pip install "raptr-dsl[torch]"\n' in done.out
 
 
 def test_a_broken_backend_does_not_hide_the_others(raptr, monkeypatch) -> None:

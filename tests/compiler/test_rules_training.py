@@ -252,3 +252,29 @@ def test_a_step_that_could_train_nothing_is_refused() -> None:
     tied = model.replace(" tied=false", "")
     checked = check_text(f"{tied}stage freeze=[head] steps=rest\n", complete=True)
     assert [item.code for item in checked.diagnostics] == ["freeze-tied"]
+
+
+@pytest.mark.parametrize(("power", "faster"), [(1, "1.385"), (2, "1.238"), (3, "1.163")])
+def test_published_figures_of_midas(power: int, faster: str) -> None:
+    """facts: 24 blocks, four at a time, stages in proportion to i^a (Saunshi et al., arXiv 2409.19044)."""
+    model = MODEL.replace("layers=12", "layers=24").replace("120", "21k")
+    text = f"default sample=prefix grow=copy(middle)\nramp stages=6 depth=4/24..24/24 shares=power({power}) steps=100%"
+    plan = compile_text(f"{model}{text}\nrequire flops <= 99%\n")
+    assert f"{float(1 / plan.flops().ratio_blocks):.3f}" == faster
+    assert [plan.born(stage.start) for stage in plan.stages] == [4, 8, 12, 16, 20, 24]
+
+
+def test_published_rule_of_lisa() -> None:
+    """facts: every 20 steps draw two blocks to train, forward in full: a third of the weights' gradients is left out."""
+    plan = planned("stage depth.train=fixed(2) every=20 steps=rest")
+    assert plan.shapes == 1 and plan.flops().blocks == plan.flops(case="seed").blocks == plan.flops(case="worst").blocks
+
+
+def test_published_rule_of_freezeout() -> None:
+    """facts: block i stops at t_i; linear from the first stop on, each freeze saves the backward pass up to it."""
+    text = "stage steps=50%\nstage depth.train=suffix(12/12..1/12) freeze=[embed, head] steps=rest"
+    plan = planned(text)
+    trained = plan.trained("depth", 60)
+    assert (trained[1:] <= trained[:-1]).all() and trained[-1].sum() == 1 and trained[0].all()
+    stops = trained.sum(axis=0)
+    assert (stops[1:] >= stops[:-1]).all()
