@@ -131,7 +131,8 @@ def _throughput(words: Sequence[str]) -> "Throughput":
 
 
 def _times(plan: "Plan", path: str) -> Any:
-    from raptr_dsl.training.calibrate import estimate, load_calibration
+    from raptr_dsl.training.calibration import load_calibration
+    from raptr_dsl.training.estimate import estimate
 
     return estimate(plan, load_calibration(path))
 

@@ -6,7 +6,8 @@ from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.report.layout import stage_label
 from raptr_dsl.report.summary import MOST_STAGES, shown_stages
-from raptr_dsl.training.calibrate import Calibration, SizeTime, TimeEstimate
+from raptr_dsl.training.calibration import Calibration, SizeTime
+from raptr_dsl.training.estimate import TimeEstimate
 
 
 def calibration_table(calibration: Calibration) -> Table:

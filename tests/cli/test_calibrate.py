@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from raptr_dsl.training.calibrate import load_calibration
+from raptr_dsl.training.calibration import load_calibration
 
 MODEL = "layers = 4\nheads = 2\nhidden = 8\nffn = 16\nvocab = 64\nseq = 8\nbatch = 2\n"
 SCHEDULE = "keep depth=[first]\nstage half depth=2/4 scale=sqrt steps=50%\nstage full steps=rest\n"

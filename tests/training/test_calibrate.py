@@ -17,15 +17,9 @@ from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training import calibrate as module
-from raptr_dsl.training.calibrate import (
-    STEPS_A_VISIT,
-    Calibration,
-    SizeTime,
-    calibrate,
-    estimate,
-    load_calibration,
-    sizes_of,
-)
+from raptr_dsl.training.calibrate import STEPS_A_VISIT, calibrate, sizes_of
+from raptr_dsl.training.calibration import Calibration, SizeTime, load_calibration
+from raptr_dsl.training.estimate import estimate
 from raptr_dsl.training.reporter import Reporter
 from tests.laws.drawn import plans
 
