@@ -45,11 +45,13 @@ class Answer:
         value: exact, a share if the question is relative.
         bound: `at least` or `at most` where it is a bound that settles the question; "" where it is the value itself.
         proof: `for every seed` or `for seed 17`, where masks have a say in it.
+        whole: of what the value is a share. Of a weighed metric, value × whole is linear in durations.
     """
 
     value: Fraction
     bound: str = ""
     proof: str = ""
+    whole: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Metric:
         shares, counts: whether it can be compared with a share (`75%`), with a count (`8`).
         evaluate: the answer.
         problem: why it cannot be asked of this model, in the user's words; "" if it can.
-        weighed: whether as a share it weighs each stage by its exact duration (rule 38), and so is linear in durations.
+        weighed: whether as a share it weighs each stage by its exact duration (rule 38).
     """
 
     name: str
@@ -105,6 +107,7 @@ def _flops(question: Question) -> Answer:
     return Answer(
         Fraction(part) / whole if question.relative else Fraction(part),
         proof=f"for seed {question.plan.seed}" if is_drawn else "",
+        whole=Fraction(whole) if question.relative else Fraction(1),
     )
 
 
@@ -200,7 +203,14 @@ def _balance(question: Question) -> Answer:
     return Answer(Fraction(largest_imbalance(question.plan, axis, groups)), proof=proof_of(question.plan, axis))
 
 
+def _misfit(question: Question) -> str:
+    """Why the model has no such axis."""
+    return AXES[str(question.requirement.target)].misfit(question.bound.shape)
+
+
 def _unequal_groups(question: Question) -> str:
+    if misfit := _misfit(question):
+        return misfit
     axis = AXES[str(question.requirement.target)]
     units, groups = axis.space(question.bound.shape).units, question.option("groups", "1")
     if groups.isdigit() and int(groups) > 0 and units % int(groups) == 0:
@@ -227,8 +237,13 @@ METRICS: dict[str, Metric] = {
             problem=_unclear_flops,
             weighed=True,
         ),
-        Metric("coverage", "the least steps, or share of all steps, in which any unit is trained", _coverage),
-        Metric("gap", "the longest run of steps that any unit goes untrained", _gap, shares=False),
+        Metric(
+            "coverage",
+            "the least steps, or share of all steps, in which any unit is trained",
+            _coverage,
+            problem=_misfit,
+        ),
+        Metric("gap", "the longest run of steps that any unit goes untrained", _gap, shares=False, problem=_misfit),
         Metric(
             "shapes",
             "distinct program shapes that an ahead-of-time compiler has to build",
@@ -237,8 +252,8 @@ METRICS: dict[str, Metric] = {
             default="all",
             shares=False,
         ),
-        Metric("mean", "the average size", _mean, weighed=True),
-        Metric("final", "the last size", _final),
+        Metric("mean", "the average size", _mean, problem=_misfit, weighed=True),
+        Metric("final", "the last size", _final, problem=_misfit),
         Metric(
             "balance",
             "the largest difference in active units between equal groups in any step",

@@ -29,7 +29,7 @@ class _Lines(NamedTuple):
     """What is linear in the free durations, as it is near some point."""
 
     flops: Line
-    answers: tuple[Line, ...]
+    missed: tuple[Line, ...]
     room: tuple[Line, ...]
 
 
@@ -78,8 +78,8 @@ def _lines_at(bench: Bench, values: Sequence[Fraction], free: Sequence[int]) -> 
     def line(of: Callable[[Trial], Fraction]) -> Line:
         return line_through(at, of(base), [(of(trial) - of(base)) / NUDGE for trial in nudged])
 
-    answers = tuple(line(lambda trial, i=i: trial.answers[i]) for i in range(len(bench.requirements)))
-    return _Lines(line(lambda trial: trial.flops), answers, _room(bench, free))
+    missed = tuple(line(lambda trial, i=i: trial.missed[i]) for i in range(len(bench.requirements)))
+    return _Lines(line(lambda trial: trial.flops), missed, _room(bench, free))
 
 
 def _room(bench: Bench, free: Sequence[int]) -> tuple[Line, ...]:
@@ -100,7 +100,7 @@ def _optimum(bench: Bench, lines: _Lines, free: Sequence[int]) -> Point | None:
     for number, requirement in enumerate(bench.requirements):
         if not bench.is_weighed(number):
             continue
-        missed = lines.answers[number].less(requirement.value.value)
+        missed = lines.missed[number]
         if requirement.op == "==":
             zeros.append(missed)
         else:
@@ -120,7 +120,7 @@ def _optimum(bench: Bench, lines: _Lines, free: Sequence[int]) -> Point | None:
         return None
     if len(best) > 1 or len(free) > 1:
         raise Undecided
-    touched = any(any(line.slopes) for line in lines.answers)
+    touched = any(any(line.slopes) for line in lines.missed)
     raise Undecided(free[0], takes_all=best[0][0] > 0, touched=touched)
 
 
@@ -140,8 +140,8 @@ def _placed(bench: Bench, values: Sequence[Fraction], free: Sequence[int], point
 def _as_predicted(bench: Bench, lines: _Lines, trial: Trial, point: Point) -> bool:
     """Whether what is linear came out as its lines say, so that the optimum is one."""
     return all(
-        lines.answers[number].at(point) == answer
-        for number, answer in enumerate(trial.answers)
+        lines.missed[number].at(point) == missed
+        for number, missed in enumerate(trial.missed)
         if bench.is_weighed(number)
     )
 

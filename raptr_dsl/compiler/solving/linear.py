@@ -19,9 +19,6 @@ class Line(NamedTuple):
     def at(self, point: Sequence[Fraction]) -> Fraction:
         return self.constant + sum((s * x for s, x in zip(self.slopes, point, strict=True)), Fraction(0))
 
-    def less(self, target: Fraction) -> "Line":
-        return Line(self.constant - target, self.slopes)
-
     def negative(self) -> "Line":
         return Line(-self.constant, tuple(-slope for slope in self.slopes))
 

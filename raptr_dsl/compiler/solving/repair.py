@@ -180,10 +180,10 @@ def _along_slope(bench: Bench, trial: Trial) -> Trial | None:
             return None
         value = trial.values[0]
         nudged = bench.attempt([value + NUDGE])
-        rise = nudged.answers[broken] - trial.answers[broken] if nudged else Fraction(0)
+        rise = nudged.missed[broken] - trial.missed[broken] if nudged else Fraction(0)
         if not rise:
             return None
-        moved = value + (bench.requirements[broken].value.value - trial.answers[broken]) * NUDGE / rise
+        moved = value - trial.missed[broken] * NUDGE / rise
         if not 0 < moved < 1:
             return None
         tried = bench.attempt([moved])

@@ -61,7 +61,7 @@ def _rank(bench: Bench, trial: Trial) -> tuple[Fraction, Fraction]:
 def _down(bench: Bench, sizes: Sequence[Fraction], number: int) -> Iterator[Trial | Undecided]:
     """The feasible trials among which the best is, from the largest size of one hole down."""
     units = bench.units(number)
-    if not bench.free and units > FEW_UNITS and all(map(bench.is_weighed, range(len(bench.requirements)))):
+    if not bench.free and units > FEW_UNITS and all(map(bench.grows, range(len(bench.requirements)))):
         found, is_sure = _by_bisection(bench, sizes, number)
         if found is not None:
             yield found

@@ -49,12 +49,14 @@ class Trial(NamedTuple):
     """A file with values in its holes, compiled.
 
     Attributes:
-        answers, holds: for each requirement its metric's value, and whether it holds.
+        answers, missed, holds: for each requirement its metric's value, what that is more than required, in units in
+            which weighed metrics are linear in durations, and whether it holds.
     """
 
     values: Values
     bound: BoundSchedule
     answers: tuple[Fraction, ...]
+    missed: tuple[Fraction, ...]
     holds: tuple[bool, ...]
 
     @property
@@ -236,12 +238,19 @@ class Bench:
             problem = METRICS[one.requirement.metric].problem(one)
             if problem:
                 raise Unanswerable(problem, passed.origins.span(("requirements", number)))
-        answers = tuple(METRICS[one.requirement.metric].evaluate(one).value for one in questions)
-        holds = tuple(
-            HOLDS[requirement.op](answer, requirement.value.value)
-            for requirement, answer in zip(self.requirements, answers, strict=True)
+        given = [METRICS[one.requirement.metric].evaluate(one) for one in questions]
+        answers = tuple(answer.value for answer in given)
+        targets = [requirement.value.value for requirement in self.requirements]
+        trial = Trial(
+            values,
+            passed.bound,
+            answers,
+            tuple((answer.value - target) * answer.whole for answer, target in zip(given, targets, strict=True)),
+            tuple(
+                HOLDS[requirement.op](answer, target)
+                for requirement, answer, target in zip(self.requirements, answers, targets, strict=True)
+            ),
         )
-        trial = Trial(values, passed.bound, answers, holds)
         ranges = self.ranges or [(answer, answer) for answer in answers]
         self.ranges = [(min(low, a), max(high, a)) for (low, high), a in zip(ranges, answers, strict=True)]
         if self.nearest is None or self._miss(trial) < self._miss(self.nearest):
@@ -264,3 +273,7 @@ class Bench:
         requirement = self.requirements[number]
         is_drawn = requirement.options.get("case") == "seed"
         return METRICS[requirement.metric].weighed and not requirement.value.is_count and not is_drawn
+
+    def grows(self, number: int) -> bool:
+        """Whether a requirement's metric is the larger the larger a size is."""
+        return self.is_weighed(number) and self.requirements[number].options.get("per") != "tokens"

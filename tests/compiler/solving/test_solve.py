@@ -92,6 +92,24 @@ def test_a_curve_changes_its_mean_with_its_length() -> None:
     assert compile_text(text.replace("?", share) + "require flops == 77%\n").proven
 
 
+def test_rule_37_tokens_are_seen_in_shares_of_durations() -> None:
+    """Relative to as many tokens, FLOPs are a quotient of two linear functions of the durations."""
+    text = BERT + "stage seq=50% depth=6/12 steps=?\nstage steps=rest\nrequire flops(per=tokens) == 80%\n"
+    (share,) = solved(text)
+    report = compile_text(text.replace("?", share)).flops()
+    steps = Fraction(share) if share[-1] != "%" else Fraction(share[:-1]) / 100
+    seen = 1 - (steps if steps < 1 else steps / 1200) / 2
+    assert abs(report.ratio_blocks / seen - Fraction(4, 5)) < Fraction(1, 1000)
+    assert refused(text.replace("(per=tokens)", "")) == "bad-requirement"
+
+
+def test_a_metric_of_an_axis_that_the_model_lacks() -> None:
+    two = "model layers=6 heads=8 hidden=512 ffn=2048 vocab=1000 seq=128 source_seq=512\nsteps 100\n"
+    two += "stage depth=50% steps=50%\nstage steps=rest\n"
+    for metric in ("mean(seq) <= 80%", "coverage(positions) >= 1", "final(seq) == 100%"):
+        assert refused(f"{two}require {metric}\n") == "bad-requirement"
+
+
 def test_the_budget_of_the_caller_is_a_requirement() -> None:
     text = BERT + "stage depth=6/12 steps=?\nstage steps=rest\n"
     assert solved(text, Options(budget="80%")) == ["40%"]
