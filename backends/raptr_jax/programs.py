@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from raptr_jax.meter import matmul_flops
 
@@ -40,6 +43,7 @@ class Programs:
     Args:
         state: arguments whose shapes never change, or their shapes. The first `donated` of them may be overwritten.
         context: entered in every thread that compiles.
+        results: shardings of what the function returns; None leaves them to the compiler.
     """
 
     def __init__(
@@ -48,11 +52,14 @@ class Programs:
         state: tuple[Any, ...],
         context: Callable[[], AbstractContextManager[Any]],
         donated: int = 0,
+        results: Any = None,
     ) -> None:
-        self._jitted = jax.jit(function, donate_argnums=tuple(range(donated)))
+        self._jitted = jax.jit(function, donate_argnums=tuple(range(donated)), out_shardings=results)
         self._state = jax.tree.map(_shape, state)
         self._context = context
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="raptr-compile")
+        self._waiting: deque[tuple[Future[Program], tuple[Any, ...]]] = deque()
+        self._lock = Lock()
         self._programs: dict[Hashable, Future[Program]] = {}
 
     def __len__(self) -> int:
@@ -75,8 +82,13 @@ class Programs:
     def prepare(self, *arguments: Any) -> None:
         """Compiles the program for such arguments in another thread, unless it is there; `get` raises what fails."""
         key = _key(arguments)
-        if key not in self._programs:
-            self._programs[key] = self._ahead.submit(self._compile, jax.tree.map(_shape, arguments))
+        if key in self._programs:
+            return
+        self._programs[key] = program = Future()
+        with self._lock:
+            self._waiting.append((program, jax.tree.map(_shape, arguments)))
+            if len(self._waiting) == 1:
+                self._ahead.submit(self._work)
 
     def wait(self) -> None:
         """Returns when everything that was prepared is there."""
@@ -89,6 +101,19 @@ class Programs:
             traced = self._jitted.trace(*self._state, *jax.tree.map(_shape, arguments))
             return Traced(traced.lower, matmul_flops(traced.jaxpr))
 
+    def _work(self) -> None:
+        """Compiles what waits first, then submits itself again: Python waits at its exit for what was submitted."""
+        program, arguments = self._waiting[0]
+        if program.set_running_or_notify_cancel():
+            try:
+                program.set_result(self._compile(arguments))
+            except BaseException as error:
+                program.set_exception(error)
+        with self._lock:
+            self._waiting.popleft()
+            if self._waiting:
+                self._ahead.submit(self._work)
+
     def _compile(self, arguments: tuple[Any, ...]) -> Program:
         traced = self.traced(*arguments)
         with self._context():
@@ -96,7 +121,10 @@ class Programs:
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
+    sharding = getattr(leaf, "sharding", None)
+    return jax.ShapeDtypeStruct(
+        np.shape(leaf), leaf.dtype, sharding=sharding if isinstance(sharding, NamedSharding) else None
+    )
 
 
 def _key(arguments: tuple[Any, ...]) -> Hashable:

@@ -106,6 +106,24 @@ def test_arguments_of_another_dtype_are_an_error_and_compile_nothing() -> None:
     assert found == []
 
 
+LEAVING = """
+from contextlib import nullcontext
+import numpy as np
+from raptr_jax.programs import Programs
+def traced(x):
+    print("traced", flush=True)
+    return x + 1
+programs = Programs(traced, (), nullcontext)
+for size in range(1, 50):
+    programs.prepare(np.zeros(size))
+"""
+
+
+def test_a_process_that_ends_does_not_wait_for_programs_that_nobody_will_run() -> None:
+    said = subprocess.check_output([sys.executable, "-c", LEAVING], text=True)
+    assert said.count("traced") < 25
+
+
 CACHED = """
 import json, jax
 import raptr_dsl as raptr
