@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 from itertools import accumulate
+from math import prod
 from operator import or_
 
 from raptr_dsl.axes import AXES, HEAD
@@ -11,7 +12,7 @@ from raptr_dsl.backend import Executed
 from raptr_dsl.flops import Exact, block_cost, head_cost, head_share
 from raptr_dsl.flops.accounting import whole
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.plan import Plan, Step
+from raptr_dsl.ir.plan import AxisMask, Plan, Step
 
 
 class Account:
@@ -21,6 +22,7 @@ class Account:
         units: by axis, unit forwards summed over steps and sites; sites in blocks that are off do not run. Of the axes
             whose units are weights, and of others that the plan thins.
         flops: training FLOPs of blocks and head, convention `matmul`.
+        tokens: that the steps see; fewer than full ones do where an axis thins them.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -32,6 +34,7 @@ class Account:
         self._costs: dict[tuple[tuple[tuple[str, int], ...], bool, bool], int] = {}
         self.units = dict.fromkeys(self._spaces, 0)
         self.flops: Exact = 0
+        self.tokens = 0
 
     def add(self, step: Step) -> None:
         """Adds what one optimizer step runs, over all its micro-batches."""
@@ -52,6 +55,8 @@ class Account:
         trains = [True] * len(blocks) if depth is None or depth.trains is None else depth.trains[0, blocks].tolist()
         flows = [True] * len(blocks) if "embed" not in step.frozen else list(accumulate(trains, or_))
         alike = Counter(zip(*thinned.values(), trains, flows, strict=True))
+        seen = (_share(mask) for name, mask in step.axes.items() if AXES[name].thins_tokens)
+        self.tokens += int(prod(seen, start=Fraction(self._shape.tokens)))
         self.flops += self._head(step) + sum(
             times * self._cost(tuple(zip(thinned, counts, strict=True)), trained, flowing)
             for (*counts, trained, flowing), times in alike.items()
@@ -60,11 +65,7 @@ class Account:
     def _head(self, step: Step) -> Exact:
         if step.frozen not in self._heads:
             self._heads[step.frozen] = head_cost(self._shape, frozen=step.frozen)
-        shares = {
-            name: Fraction(int(mask.on.sum()), mask.on.size)
-            for name, mask in step.axes.items()
-            if HEAD in AXES[name].powers
-        }
+        shares = {name: _share(mask) for name, mask in step.axes.items() if HEAD in AXES[name].powers}
         return whole(self._heads[step.frozen] * head_share(shares)) if shares else self._heads[step.frozen]
 
     def _cost(self, active: tuple[tuple[str, int], ...], trains: bool, flows: bool) -> int:
@@ -74,6 +75,10 @@ class Account:
             shares = {name: Fraction(count, self._spaces[name].units) for name, count in active}
             self._costs[key] = int(block_cost(self._shape, shares, trains=trains, flows=flows))
         return self._costs[key]
+
+
+def _share(mask: AxisMask) -> Fraction:
+    return Fraction(int(mask.on.sum()), mask.on.size)
 
 
 def mismatches(account: Account, executed: Executed) -> list[str]:

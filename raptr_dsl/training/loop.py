@@ -81,7 +81,7 @@ class Run:
     @property
     def planned_flops(self) -> int:
         """Training FLOPs of the steps done."""
-        return self._account.flops
+        return int(self._account.flops)
 
     def begin(self) -> None:
         """The first line of the log."""
@@ -163,7 +163,7 @@ class Run:
             finished=self.is_done,
             held_out_loss=self._held_out_loss,
             seconds=self._seconds,
-            tokens=self.step * shape.tokens,
+            tokens=self._account.tokens,
             units=dict(executed.units),
             flops=executed.flops,
             full_flops=int(self.step * (full_blocks_cost(shape) + head_cost(shape))),
@@ -205,6 +205,7 @@ class Run:
         interval, settings, shape = self._interval, self.settings.train, self.plan.shape
         steps = self.step - interval.start
         units = {name: count - interval.units[name] for name, count in self._account.units.items()}
+        tokens = self._account.tokens - interval.tokens
         executed = self._trainer.executed()
         self._record(
             "train",
@@ -212,17 +213,18 @@ class Run:
             stage_name=stage.name,
             subnetwork_training_loss=interval.loss / steps,
             grad_norm=last.grad_norm,
-            learning_rate=settings.learning_rate(self.step - 1, self.plan.steps),
+            learning_rate=settings.learning_rate(self.step - 1, self.plan.steps)
+            * float(self.plan.rate_factor(self.step - 1)),
             active=mean_active(shape, units, steps),
             flops={"executed": executed.flops, "planned": self._account.flops},
-            tokens=self.step * shape.tokens,
-            tokens_per_second=steps * shape.tokens / interval.seconds if interval.seconds else 0.0,
+            tokens=self._account.tokens,
+            tokens_per_second=tokens / interval.seconds if interval.seconds else 0.0,
             seconds=self._seconds,
             fastest_step_seconds=interval.fastest,
         )
         if found := mismatches(self._account, executed):
             raise audit_failure(self.step, found)
-        self._interval = Interval(start=self.step, units=dict(self._account.units))
+        self._interval = Interval(start=self.step, units=dict(self._account.units), tokens=self._account.tokens)
 
     def _evaluate(self) -> None:
         begun = perf_counter()

@@ -265,7 +265,7 @@ def test_published_figures_of_midas(power: int, faster: str) -> None:
 
 
 def test_published_rule_of_lisa() -> None:
-    """facts: every 20 steps draw two blocks to train, forward in full: a third of the weights' gradients is left out."""
+    """facts: every 20 steps draw two blocks to train, forward in full; the cost is the same in every draw."""
     plan = planned("stage depth.train=fixed(2) every=20 steps=rest")
     assert plan.shapes == 1 and plan.flops().blocks == plan.flops(case="seed").blocks == plan.flops(case="worst").blocks
 
