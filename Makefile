@@ -24,7 +24,7 @@ slow: $(INSTALLED)
 	$(PYTEST) -q -n 2 -m "slow and not benchmark" --timeout 1200
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pytest -q -s -m benchmark --timeout 1200 tests/benchmarks
+	XLA_FLAGS= $(BIN)/python -m pytest -q -s -m benchmark --timeout 1200 tests/benchmarks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
