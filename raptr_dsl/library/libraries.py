@@ -11,7 +11,6 @@ from raptr_dsl.library.address import parse_address
 from raptr_dsl.library.cache import Cache
 from raptr_dsl.library.lock import LOCK, Lock, Pin, read_lock
 from raptr_dsl.library.manifest import STANDARD, Manifest, read_manifest
-from raptr_dsl.library.packages import find_package
 from raptr_dsl.library.tree import MANIFEST, VENDOR, digest, read_file
 from raptr_dsl.resources import schedule_directory
 from raptr_dsl.source import Source
@@ -89,13 +88,7 @@ class Pinned:
         found = digest(data)
         if found == locked:
             return data
-        raise fail(
-            "library-changed",
-            f"{path} of `{name}` is not what was locked",
-            subject=where,
-            notes=(f"locked sha256:{locked}", f"found  sha256:{found}"),
-            help=f"if the change is meant, `raptr lib update {name}` accepts it",
-        )
+        raise changed(self.pin, path, found, where)
 
     def _found(self, path: str, locked: str) -> tuple[str, bytes]:
         """Where the file is, and its content. A place that has the library at all has to have it as it was locked."""
@@ -120,10 +113,13 @@ class Pinned:
         if address.kind == "folder":
             folder = self.project / address.location
             return folder if folder.is_dir() else None
-        if address.kind == "package" and (located := find_package(address.location, self.pin.name)):
-            root, inside = located
-            return root / inside if (root / inside).is_dir() else None
-        return None
+        if address.kind != "package":
+            return None
+        from raptr_dsl.library.packages import find_package  # importlib.metadata is slow to import
+
+        located = find_package(address.location, self.pin.name)
+        folder = Path(*located) if located else None
+        return folder if folder and folder.is_dir() else None
 
 
 def _below(root: Path, path: str) -> tuple[Path, str]:
@@ -131,6 +127,17 @@ def _below(root: Path, path: str) -> tuple[Path, str]:
     if root.parent.name == VENDOR:
         return root.parent, f"{root.name}/{path}"
     return root, path
+
+
+def changed(pin: Pin, path: str, found: str, where: str) -> RaptrError:
+    """The refusal of a file that is not what was locked: its name and both digests."""
+    return fail(
+        "library-changed",
+        f"{path} of `{pin.name}` is not what was locked",
+        subject=where,
+        notes=(f"locked sha256:{pin.files.get(path, 'nothing')}", f"found  sha256:{found}"),
+        help=f"if the change is meant, `raptr lib update {pin.name}` accepts it",
+    )
 
 
 class Libraries:

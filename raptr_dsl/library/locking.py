@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.library.address import Address, parse_address
 from raptr_dsl.library.cache import Cache
 from raptr_dsl.library.git import read_git
+from raptr_dsl.library.libraries import Pinned, changed
 from raptr_dsl.library.lock import Lock, Pin
 from raptr_dsl.library.manifest import Manifest, read_manifest, require_library
 from raptr_dsl.library.packages import read_package
@@ -103,8 +104,9 @@ class _Locker:
 
     def pin(self, wanted: Wanted) -> tuple[Pin, list[Wanted]]:
         old = self.before.get(wanted.name)
-        is_kept = old is not None and old.source == str(wanted.address) and wanted.name not in self.renew
-        if old is not None and is_kept and self.is_at_hand(old):
+        if old is not None and old.source == str(wanted.address) and wanted.name not in self.renew:
+            if not self.is_at_hand(old):
+                self.restore(old, wanted.address)
             return old, self.needs(wanted, self.manifest_of(old))
         tree, manifest, commit = fetch(self.project, wanted.name, wanted.address)
         needs = self.needs(wanted, manifest)
@@ -124,6 +126,20 @@ class _Locker:
     def is_at_hand(self, pin: Pin) -> bool:
         kept = ((name, self.cache.get(name)) for name in pin.files.values())
         return all(data is not None and digest(data) == name for name, data in kept)
+
+    def restore(self, pin: Pin, address: Address) -> None:
+        """Brings what is locked into the cache, as on a machine that has the lock alone; nothing else will do."""
+        try:
+            tree = {path: Pinned(self.project, pin, self.cache).read(path) for path in pin.files}
+        except RaptrError as error:
+            if error.diagnostics[0].code != "library-missing":
+                raise
+            tree, _, _ = fetch(self.project, pin.name, replace(address, reference=pin.commit))
+        found = {path: digest(data) for path, data in tree.items()}
+        for path in sorted(found.keys() | pin.files.keys()):
+            if found.get(path) != pin.files.get(path):
+                raise changed(pin, path, found.get(path, "nothing"), str(address))
+        self.cache.put(tree)
 
     def manifest_of(self, pin: Pin) -> Manifest:
         return read_manifest(self.cache.get(pin.files[MANIFEST]) or b"", f"{pin.name}/{MANIFEST}")

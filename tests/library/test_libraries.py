@@ -257,3 +257,38 @@ def test_a_manifest_and_a_lock_that_disagree_are_refused(project: Make, tmp_path
     assert problem(made).code == "library-lock"
     made.update()
     assert compiled(made).plan
+
+
+def test_another_machine_fetches_what_was_locked_and_nothing_newer(project: Make, tmp_path: Path, cache: Path) -> None:
+    first = repository(library(tmp_path / "acme", "acme"))
+    made = project(acme=f"git+file://{tmp_path}/acme@main")
+    made.update()
+    library(tmp_path / "acme", "acme", "2.0.0", text=SMALL.replace("50%", "51%"))
+    git(tmp_path / "acme", "commit", "--quiet", "--all", "--message", "y")
+    shutil.rmtree(cache)
+    assert problem(made).code == "library-missing"
+    made.update()
+    assert made.lock()["acme"].commit == first
+    assert compiled(made).plan
+
+
+def test_what_was_locked_and_is_nowhere_is_not_replaced(project: Make, tmp_path: Path, cache: Path) -> None:
+    made = project(acme="../acme")
+    library(tmp_path / "acme", "acme")
+    made.update()
+    before = (made.root / "raptr.lock").read_bytes()
+    library(tmp_path / "acme", "acme", text=SMALL.replace("50%", "51%"))
+    shutil.rmtree(cache)
+    assert refused(made.update).code == "library-changed"
+    assert (made.root / "raptr.lock").read_bytes() == before
+
+
+def test_a_vendored_copy_restores_the_cache_offline(project: Make, tmp_path: Path, cache: Path) -> None:
+    repository(library(tmp_path / "acme", "acme"))
+    made = project(acme=f"git+file://{tmp_path}/acme@main")
+    made.update()
+    made.vendor()
+    shutil.rmtree(tmp_path / "acme")
+    shutil.rmtree(cache)
+    made.update()
+    assert compiled(made).plan and any(cache.rglob("*"))
