@@ -100,7 +100,7 @@ class Told:
                 "write out one of the holes, or add a requirement with ==",
             )
         elif not undecided.touched:
-            self._untouched(undecided.unbounded)
+            self.untouched(undecided.unbounded)
         else:
             self._unbounded(undecided)
 
@@ -122,7 +122,7 @@ class Told:
             notes=notes,
         )
 
-    def _untouched(self, number: int) -> None:
+    def untouched(self, number: int) -> None:
         requirements = self.bench.requirements
         self._add(
             "hole-undecided",

@@ -6,15 +6,19 @@ from fractions import Fraction
 
 from raptr_dsl.compiler.passes import Passes
 from raptr_dsl.compiler.solving.explain import Told
-from raptr_dsl.compiler.solving.holes import Hole, filled
+from raptr_dsl.compiler.solving.holes import Hole, filled, places_of
 from raptr_dsl.compiler.solving.sizes import search
-from raptr_dsl.compiler.solving.trial import TINY, Bench, TooManyTrials, Unanswerable
+from raptr_dsl.compiler.solving.trial import TINY, Bench, TooManyTrials, Trial, Unanswerable
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Edit
 from raptr_dsl.source import Source
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.parser import parse
 
-MAX_TRIALS = 4000
+EFFORT = 20_000
+"""Passes of all trials together, each as much as its file has stages."""
+
+SMALL = 4
+"""A pass takes as long as so many stages more than the file has."""
 
 _OF_LEVELS = {"stages-gap", "stages-overrun", "stage-without-steps"}
 """What is wrong with durations that holes are a part of."""
@@ -41,7 +45,8 @@ def solve(file: ast.File, holes: Sequence[Hole], passes: Passes, diagnostics: Di
     if bound is None:
         Told(holes, diagnostics).needs_model()
         return ()
-    return _solved(Bench(file, holes, passes, bound.shape, bound.steps, MAX_TRIALS), diagnostics)
+    limit = max(200, EFFORT // (len(list(places_of(file.statements))) + SMALL))
+    return _solved(Bench(file, holes, passes, bound.shape, bound.steps, limit), diagnostics)
 
 
 def _solved(bench: Bench, diagnostics: Diagnostics) -> tuple[Edit, ...]:
@@ -56,6 +61,10 @@ def _solved(bench: Bench, diagnostics: Diagnostics) -> tuple[Edit, ...]:
         elsewhere = [] if start else [item for item in bench.mistakes if not _is_of_holes(item, bench)]
         diagnostics.extend(elsewhere)
         if elsewhere:
+            return ()
+        untouched = [number for number in bench.sizes if start and _is_untouched(bench, start, number)]
+        if untouched:
+            told.untouched(untouched[0])
             return ()
         best = search(bench)
     except TooManyTrials:
@@ -73,6 +82,17 @@ def _solved(bench: Bench, diagnostics: Diagnostics) -> tuple[Edit, ...]:
             told.solved(edits)
             return edits
     return ()
+
+
+def _is_untouched(bench: Bench, full: Trial, number: int) -> bool:
+    """Whether no requirement says anything of a size: smaller ones, as far as they compile, change no metric."""
+    units, changed = bench.units(number), list(full.values)
+    for size in dict.fromkeys((1, (units + 1) // 2, units - 1)):
+        changed[number] = Fraction(size, units)
+        smaller = bench.attempt(changed) if size else None
+        if smaller is not None:
+            return smaller.answers == full.answers
+    return False
 
 
 def _frame(file: ast.File) -> ast.File:

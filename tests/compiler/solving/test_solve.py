@@ -122,6 +122,8 @@ def test_the_budget_of_the_caller_is_a_requirement() -> None:
         ("stage depth=6/12 steps=?\nstage steps=rest", "hole-undecided"),
         ("stage depth=6/12 steps=?\nstage steps=rest\nrequire flops <= 100%", "hole-undecided"),
         ("stage depth=6/12 steps=?\nstage steps=rest\nrequire mean(heads) == 100%", "hole-undecided"),
+        ("stage depth=? steps=50%\nstage steps=rest", "hole-undecided"),
+        ("stage depth=? steps=50%\nstage steps=rest\nrequire mean(heads) == 100%", "hole-undecided"),
         ("stage depth=6/12 steps=?\nstage steps=?", "hole-ambiguous"),
         (
             "stage depth=6/12 steps=?\nstage depth=8/12 steps=?\nstage steps=rest\nrequire flops == 80%",
