@@ -6,18 +6,25 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
+from raptr_dsl.backend.processes import Processes
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from raptr_jax.model import Transformer
     from raptr_jax.optim import Optimizer, optimizer
     from raptr_jax.scan import BlockMask, block_mask, scan_blocks, stack, unstack
 
 
 class JaxBackend:
-    """Implements `raptr_dsl.backend.Backend`."""
+    """Implements `raptr_dsl.backend.Backend`.
+
+    Args:
+        mesh, splits_parameters: of the devices of a trainer; see `raptr_jax.train.JaxTrainer`.
+    """
 
     name = "jax"
     capabilities = Capabilities(
@@ -26,6 +33,9 @@ class JaxBackend:
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float32", "bfloat16", "float64"}),
     )
+
+    def __init__(self, mesh: Mesh | None = None, splits_parameters: bool = False) -> None:
+        self.mesh, self.splits_parameters = mesh, splits_parameters
 
     def shape(
         self,
@@ -55,10 +65,16 @@ class JaxBackend:
         )
 
     def trainer(self, plan: Plan, settings: TrainSettings) -> Trainer:
-        """The small transformer at the plan's shape, with AdamW."""
+        """The small transformer at the plan's shape, with AdamW, on all devices of all processes unless told."""
         from raptr_jax.train import JaxTrainer
 
-        return JaxTrainer(self, plan, settings)
+        return JaxTrainer(self, plan, settings, self.mesh, self.splits_parameters)
+
+    def processes(self) -> Processes:
+        """The processes under `jax.distributed`, which is begun where several were launched."""
+        from raptr_jax.processes import launched
+
+        return launched()
 
 
 BACKEND: Backend = JaxBackend()
@@ -67,6 +83,7 @@ shape = BACKEND.shape
 
 _HOMES = {
     **dict.fromkeys(("BlockMask", "block_mask", "scan_blocks", "stack", "unstack"), "raptr_jax.scan"),
+    **dict.fromkeys(("by_batch", "data_mesh", "gathered", "place", "replicate", "shardings"), "raptr_jax.mesh"),
     **dict.fromkeys(("Optimizer", "optimizer"), "raptr_jax.optim"),
 }
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from raptr_dsl.backend.checks import unreadable_checkpoint
+from raptr_jax.mesh import place
 from raptr_jax.scan import Tree
 
 TENSORS = "trainer.npz"
@@ -42,7 +43,7 @@ def load(folder: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
     version, words, gauss = counts["python"]
     random.setstate((version, tuple(words), gauss))
     _set_numpy_state(counts["numpy"])
-    leaves = [jax.device_put(saved[name], leaf.sharding) for name, leaf in here.items()]
+    leaves = [place(saved[name], leaf.sharding) for name, leaf in here.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), counts
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
 from raptr_jax.apply import Masks, Rows
+from raptr_jax.mesh import by_batch, replicate
 from raptr_jax.scan import scan_blocks, take
 
 Values = Mapping[str, Any]
@@ -50,6 +51,7 @@ class InputProjection(nnx.Module):
         weight, bias = self.weight[...], self.bias[...]
         if rows is not None:
             weight, bias = take(weight, rows.index), take(bias, rows.index)
+        weight, bias = replicate((weight, bias))
         return jnp.einsum("btd,gsd->btgs", x, weight.astype(x.dtype)) + bias.astype(x.dtype)
 
 
@@ -62,8 +64,11 @@ class OutputProjection(nnx.Module):
     def __call__(self, x: Array, rows: Rows | None) -> Array:
         """[batch, seq, count, size] → [batch, seq, hidden]."""
         weight = self.weight[...]
+        if rows is not None:
+            weight = take(weight, rows.index)
+        weight = replicate(weight)
         if rows is not None:  # in any real run the weight is a smaller tensor than x
-            weight = take(weight, rows.index) * rows.factor[:, None, None]
+            weight = weight * rows.factor[:, None, None]
         return jnp.einsum("btgs,gsd->btd", x, weight.astype(x.dtype)) + self.bias[...].astype(x.dtype)
 
 
@@ -151,11 +156,12 @@ class Transformer(nnx.Module):
         Returns:
             [batch, p, vocab] (or [batch, seq, vocab]), and int32[3] by axis: blocks, groups of heads, of hidden units.
         """
-        y = self.embedding.weight[...][inputs] + self.position.weight[...][: inputs.shape[1]]
+        tokens, places = replicate((self.embedding.weight[...], self.position.weight[...]))
+        y = tokens[inputs] + places[: inputs.shape[1]]
         y, ran = self._through(y, masks or Masks())
         if positions is not None:
             y = jnp.take_along_axis(y, positions[..., None], axis=1)
-        head = (self.embedding if self.head is None else self.head).weight[...]
+        head = tokens if self.head is None else replicate(self.head.weight[...])
         return jnp.einsum("btd,vd->btv", self.norm(y), head.astype(self.dtype)), ran
 
     def _through(self, y: Array, masks: Masks) -> tuple[Array, Array]:
@@ -163,7 +169,7 @@ class Transformer(nnx.Module):
         graph, stacked = nnx.split(self.blocks)
 
         def block(parameters: nnx.State, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
-            return nnx.merge(graph, parameters)(y, heads, width)
+            return nnx.merge(graph, parameters)(by_batch(y), heads, width)
 
         if masks.index is not None:
             stacked = take(stacked, masks.index)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
+from jax.sharding import Mesh
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
 from raptr_dsl.backend.batches import mean_loss, require_batch
 from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches, require_turn
+from raptr_dsl.backend.claims import Claims
 from raptr_dsl.backend.network import parameters
+from raptr_dsl.backend.processes import processes_of
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.model import ModelShape
@@ -27,6 +30,8 @@ from raptr_jax import checkpoint
 from raptr_jax.apply import PER_BLOCK, Masks, masks_of
 from raptr_jax.model import Transformer, build
 from raptr_jax.optim import Idle, Optimizer, Parts
+from raptr_jax.places import Places
+from raptr_jax.processes import agree_on, announce, layout, naming_the_lost, withdraw
 from raptr_jax.programs import Programs
 from raptr_jax.scan import Tree, take
 
@@ -43,26 +48,43 @@ class JaxTrainer:
     bfloat16 is mixed precision: weights, optimizer state and the residual stream stay in float32. float64 holds within
     the trainer's own programs, whatever `jax_enable_x64` says elsewhere.
 
+    Args:
+        mesh: the devices that share each batch; all devices of all processes unless given.
+        splits_parameters: whether parameters and optimizer state are split over them as well.
+
     Raises:
-        RaptrError: the plan, the dtype or the micro-batches cannot be run.
+        RaptrError: the plan, the dtype or the micro-batches cannot be run, or the mesh does not divide the batch.
     """
 
-    def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        plan: Plan,
+        settings: TrainSettings,
+        mesh: Mesh | None = None,
+        splits_parameters: bool = False,
+    ) -> None:
         problems = unsupported(plan, backend)
         if problems:
             raise RaptrError(problems)
         require_dtype(settings, backend.name, backend.capabilities)
-        require_micro_batches(plan.shape, settings)
+        self._processes = processes_of(backend)
+        self._places = Places(mesh, splits_parameters)
+        self._places.require_divides(plan.shape.batch)
+        require_micro_batches(plan.shape, settings, self._places.devices)
         self.plan, self.settings = plan, settings
         self.optimizer = adamw(plan, settings)
         self._dtype = np.dtype("float64" if settings.dtype == "float64" else "float32")
         with self._precision():
             graph, state = nnx.split(build(plan.shape, settings.init_seed, jnp.dtype(settings.dtype)))
-            self.parameters = jax.device_put(parts(nnx.to_pure_dict(state)))
-            self.state = self.optimizer.init(self.parameters)
-        step = _step(graph, plan.shape, self.optimizer, settings.micro_batches)
-        self.programs = Programs(step, (self.parameters, self.state), self._precision, donated=2)
-        self.evaluations = Programs(_evaluation(graph), (self.parameters,), self._precision)
+            initial = parts(nnx.to_pure_dict(state))
+            self.parameters = self._places.trained(initial)
+            self.state = self._places.trained(self.optimizer.init(jax.device_put(initial)))
+        step = _step(graph, plan.shape, self.optimizer, settings.micro_batches, self._places)
+        carried = (self.parameters, self.state)
+        self.programs = Programs(step, carried, self._context, donated=2, results=self._places.results(carried))
+        self.evaluations = Programs(_evaluation(graph), (self.parameters,), self._context)
+        self._claims = Claims(plan, layout(carried), settings.micro_batches)
         self._next_step, self._flops, self._prepared = 0, 0, 0
         self._units: Counter[str] = Counter()
 
@@ -74,11 +96,13 @@ class JaxTrainer:
         """
         require_batch(batch, self.plan.shape)
         require_turn(index, self._next_step, self.plan)
-        tokens, masks = _tokens(batch), self._masks(index)
-        lr = self._dtype.type(self.optimizer.lr(index))
-        with self._precision():
+        agree_on(self._processes, self._claims, index)
+        with self._precision(), naming_the_lost():
+            tokens, masks = self._places.batch(_tokens(batch)), self._masks(index)
+            lr = self._places.everywhere(self._dtype.type(self.optimizer.lr(index)))
             program = self.programs.get(tokens, masks, lr)
             self.parameters, self.state, seen = program.run(self.parameters, self.state, tokens, masks, lr)
+            announce(self._processes, self._claims, index + 1)
             self._prepare(index + 1, tokens)  # while the step runs
             loss, norm = float(seen["loss"]), float(seen["norm"])
         require_finite(index, loss, norm)
@@ -110,24 +134,32 @@ class JaxTrainer:
             (self.parameters, self.state), counts = checkpoint.load(folder, (self.parameters, self.state))
         self._next_step, self._flops = counts["next_step"], counts["flops"]
         self._units, self._prepared = Counter(counts["units"]), 0
+        withdraw(self._processes)
 
     def _loss(self, batch: Batch) -> float:
-        tokens = _tokens(batch)
-        with self._precision():
+        with self._precision(), naming_the_lost():
+            tokens = self._places.batch(_tokens(batch))
             return float(self.evaluations.get(tokens).run(self.parameters, tokens))
 
     def _masks(self, index: int) -> Masks:
         step = self.plan.step(index)
-        return masks_of(step, self.plan.stages[step.stage], self.plan.shape.layers, self._dtype)
+        masks = masks_of(step, self.plan.stages[step.stage], self.plan.shape.layers, self._dtype)
+        return self._places.everywhere(masks)
 
     def _prepare(self, index: int, tokens: Tokens) -> None:
         """Has the programs of the coming steps compiled, those of the first step of the next stage too."""
-        lr, last = self._dtype.type(0), self.plan.steps
+        lr, last = self._places.everywhere(self._dtype.type(0)), self.plan.steps
         starts = [stage.start for stage in self.plan.stages if index < stage.start]
         stop = min(index + LOOK_AHEAD, last)
         for step in (*range(max(index, self._prepared), stop), *starts[:1]):
             self.programs.prepare(tokens, self._masks(step), lr)
         self._prepared = stop
+
+    @contextmanager
+    def _context(self) -> Iterator[None]:
+        """For what is traced."""
+        with self._precision(), self._places.entered():
+            yield
 
     def _precision(self) -> AbstractContextManager[Any]:
         return jax.enable_x64(self.settings.dtype == "float64")
@@ -166,7 +198,7 @@ def _table(shape: ModelShape) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _step(
-    graph: nnx.GraphDef[Transformer], shape: ModelShape, optimizer: Optimizer, micro_batches: int
+    graph: nnx.GraphDef[Transformer], shape: ModelShape, optimizer: Optimizer, micro_batches: int, places: Places
 ) -> Callable[..., tuple[Parts, Parts, dict[str, Array]]]:
     axes = {path: entry.axis for path, entry in _table(shape) if entry.block is not None}
 
@@ -175,13 +207,14 @@ def _step(
         return loss / micro_batches, ran
 
     def gradients_of(trained: Parts, tokens: Tokens, masks: Masks) -> tuple[tuple[Array, Array], Parts]:
-        return jax.value_and_grad(loss_of, has_aux=True)(trained, tokens, masks)
+        result, gradients = jax.value_and_grad(loss_of, has_aux=True)(trained, tokens, masks)
+        return result, places.constrained(gradients)
 
     def accumulated(trained: Parts, tokens: Tokens, masks: Masks) -> tuple[tuple[Array, Array], Parts]:
         """The gradients of the step's mean loss, that loss, and the units that ran in all micro-batches."""
         if micro_batches == 1:
             return gradients_of(trained, tokens, masks)
-        split = jax.tree.map(lambda array: array.reshape(micro_batches, -1, *array.shape[1:]), tokens)
+        split = places.in_parts(tokens, micro_batches)
         start = jax.tree.map(lambda like: jnp.zeros(like.shape, like.dtype), jax.eval_shape(
             gradients_of, trained, jax.tree.map(lambda array: array[0], split), masks
         ))  # fmt: skip

@@ -52,7 +52,11 @@ def processes_of(backend: Backend) -> Processes:
     return backend.processes() if isinstance(backend, Parallel) else ALONE
 
 
+RANK_VARIABLES = ("RANK", "JAX_PROCESS_ID", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
+"""Where torchrun, whoever starts JAX by hand, Open MPI and Slurm tell a process its number."""
+
+
 def launch_rank() -> int:
-    """This process's number as launchers such as torchrun tell it; 0 where none does."""
-    rank = os.environ.get("RANK", "")
-    return int(rank) if rank.isascii() and rank.isdigit() else 0
+    """This process's number as launchers tell it; 0 where none does."""
+    told = (os.environ.get(name, "") for name in RANK_VARIABLES)
+    return next((int(rank) for rank in told if rank.isascii() and rank.isdigit()), 0)
