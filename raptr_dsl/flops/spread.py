@@ -19,7 +19,7 @@ from raptr_dsl.flops.accounting import MATMUL, Accounting, whole
 from raptr_dsl.flops.backward import is_partial
 from raptr_dsl.flops.cells import cells
 from raptr_dsl.flops.parts import Costs, Exact
-from raptr_dsl.flops.report import Powers, powers_by_part
+from raptr_dsl.flops.report import Powers, powers_by_part, stage_loads
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.occupancy import Occupancy, Segment, segments
@@ -146,7 +146,9 @@ class _Stage:
 
     def variance(self, stacks: Sequence[Costs]) -> Exact | None:
         """Of the stage's FLOPs, if the parts of one block of each stack cost that much a step at full size."""
-        if is_partial(self._stage) or self._pairs is None:
+        if is_partial(self._stage):
+            return self._without_choice
+        if self._pairs is None:
             return None
         costs: dict[Powers, list[Exact]] = {}
         for stack, parts in enumerate(stacks):
@@ -158,6 +160,12 @@ class _Stage:
             within = sum(a * b for a, b in zip(one, other, strict=True))
             total += pair.within * within + pair.between * (sum(one) * sum(other) - within)
         return whole(total)
+
+    @cached_property
+    def _without_choice(self) -> int | None:
+        """Nothing where a stage costs in the mean what it can cost at most: all seeds do, then."""
+        mean, worst = (stage_loads(self._stage, self._shape, case) for case in ("mean", "worst"))
+        return 0 if mean == worst else None
 
     @cached_property
     def _pairs(self) -> tuple[_Pair, ...] | None:

@@ -1,5 +1,6 @@
 """In what two plans differ in meaning: names, comments, layout and how a file is cut into parts do not count."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -8,11 +9,14 @@ from typing import Any
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.guarantees import guarantee
-from raptr_dsl.ir.bound import BoundRule, BoundStage
+from raptr_dsl.ir.base import Frozen
+from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth
 from raptr_dsl.ir.identity import flat_stages
 from raptr_dsl.ir.plan import Plan
+from raptr_dsl.ir.schedule import Profile
+from raptr_dsl.laws import Law
 from raptr_dsl.report.layout import stage_label, thinned_axes
-from raptr_dsl.report.summary import percent, rule_text, size_text
+from raptr_dsl.report.summary import growth_text, law_text, percent, rule_text, size_text, trained_text
 from raptr_dsl.tally import trained_steps
 from raptr_dsl.wording import plural
 
@@ -85,7 +89,7 @@ def _of_stages(mine: Plan, theirs: Plan) -> Iterator[Change]:
             yield from _of_rules(where, axis, (mine, one.axes.get(axis)), (theirs, other.axes.get(axis)))
         for word in sorted(BoundStage.model_fields.keys() - _PLACE - {"axes"}):
             if getattr(one, word) != getattr(other, word):
-                yield Change(where, word, _value(one, word), _value(other, word))
+                yield Change(where, word, *_words(one, other, word))
 
 
 Pairs = Iterator[tuple[BoundStage | None, BoundStage | None]]
@@ -132,7 +136,7 @@ def _of_rules(
         yield Change(where, axis, *(sizes if sizes[0] != sizes[1] else map(_levels, (one, other))))
     for word in BoundRule.model_fields:
         if word not in _SIZE and getattr(one, word) != getattr(other, word):
-            yield Change(where, f"{axis}.{word}", _value(one, word), _value(other, word))
+            yield Change(where, f"{axis}.{word}", *_words(one, other, word))
 
 
 def _of_costs(mine: Plan, theirs: Plan) -> Iterator[Change]:
@@ -196,21 +200,33 @@ def _levels(rule: BoundRule) -> str:
     return f"{len(rule.sizes)} levels, the second and last from {' and '.join(inner)} on" if inner else "one level"
 
 
+def _words(one: Any, other: Any, word: str) -> tuple[str, str]:
+    """The values of an attribute in words, in full where that does not tell them apart."""
+    short = _value(one, word), _value(other, word)
+    return short if short[0] != short[1] else (_in_full(getattr(one, word)), _in_full(getattr(other, word)))
+
+
 def _value(holder: Any, word: str) -> str:
     value = getattr(holder, word)
-    if word == "law":
-        return (
-            rule_text(holder).split(" ", 1)[0]
-            if not value.model_fields_set - {"law"}
-            else str(value.model_dump(mode="json"))
-        )
-    if word == "every" and value is None:
-        return "stage"
-    if hasattr(value, "model_dump"):
-        return str(value.model_dump(mode="json"))
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return _number(value) if value is not None else "none"
+    match value:
+        case Law():
+            return law_text(holder)
+        case BoundDraw():
+            return trained_text(value).removeprefix("train=")
+        case Growth():
+            return growth_text(value)
+        case Profile():
+            return value.kind
+        case tuple():
+            return ", ".join(map(str, value)) or "none"
+        case None:
+            return "stage" if word == "every" else "none"
+        case _:
+            return _number(value)
+
+
+def _in_full(value: Any) -> str:
+    return json.dumps(value.model_dump(mode="json")) if isinstance(value, Frozen) else str(value)
 
 
 def _number(value: Any) -> str:

@@ -96,7 +96,7 @@ def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
 
 def rule_text(rule: BoundRule) -> str:
     """The law and what differs from the defaults: `balanced scale=sqrt keep=0,11 every=20 idle=skip`."""
-    words = [_law_text(rule)]
+    words = [law_text(rule)]
     if rule.scale != "none":
         words.append(f"scale={rule.scale}")
     if rule.keep:
@@ -108,11 +108,11 @@ def rule_text(rule: BoundRule) -> str:
     if rule.idle != "zero":
         words.append(f"idle={rule.idle}")
     if rule.train:
-        words.append(_trained_text(rule.train))
+        words.append(trained_text(rule.train))
         if rule.train.every != 1 and rule.every == 1:
             words.append(f"every={rule.train.every or 'stage'}")
     if rule.growth:
-        words.append(_growth_text(rule.growth))
+        words.append(growth_text(rule.growth))
     return " ".join(words)
 
 
@@ -122,7 +122,7 @@ def stage_text(stage: BoundStage) -> str:
     return " ".join([*words, f"rewarm={stage.rewarm:,}"] if stage.rewarm else words)
 
 
-def _trained_text(draw: BoundDraw) -> str:
+def trained_text(draw: BoundDraw) -> str:
     """`train=suffix(12→1)`, `train=fixed(2|4)`; in units."""
     sizes = draw.choices or tuple(border.value for border in draw.sizes)
     ends = (sizes[0], sizes[-1]) if len(sizes) > 1 else sizes
@@ -130,7 +130,7 @@ def _trained_text(draw: BoundDraw) -> str:
     return f"train={draw.law.law}({('|' if draw.choices else '→').join(each)})"
 
 
-def _growth_text(growth: Growth) -> str:
+def growth_text(growth: Growth) -> str:
     """`grows 3→6 at 3 moments=zero`, `grows 3→6 at 3 from nothing`: where the new blocks are inserted."""
     words = f"grows {growth.before}→{len(growth.sources)} at {growth.at}"
     if growth.sources[growth.at] < 0:
@@ -138,7 +138,7 @@ def _growth_text(growth: Growth) -> str:
     return words + (" moments=zero" if growth.moments == "zero" else "")
 
 
-def _law_text(rule: BoundDraw) -> str:
+def law_text(rule: BoundDraw) -> str:
     """The law with its parameters: `stratified(groups=4)`."""
     parameters = rule.law.model_dump(mode="json", exclude={"law"}, exclude_defaults=True)
     given = ", ".join(f"{name}={'[…]' if isinstance(value, list) else value}" for name, value in parameters.items())

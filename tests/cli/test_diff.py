@@ -70,6 +70,10 @@ CHANGED = {
     "model": (BERT.replace("bert-base", "bert-base batch=128"), "model", "batch"),
     "requirement": (BERT + "require shapes <= 4\n", "requirements", "shapes(all) <= 4"),
     "partial": (BERT + "allow partial\n", "schedule", "partial"),
+    "what trains": (BERT.replace("6/12", "6/12 depth.train=fixed(2)"), "stage six", "depth.train"),
+    "frozen parts": (BERT.replace("stage ten ", "stage ten freeze=[embed, head] "), "stage ten", "freeze"),
+    "a profile": (BERT.replace("10/12", "10/12 sample=bernoulli profile=linear"), "stage ten", "depth.profile"),
+    "a climb": (BERT.replace("8/12", "8/12 rewarm=5"), "stage eight", "rewarm"),
     "curve": (BERT.replace("6/12", "6/12..12/12"), "stage six", "depth"),
 }
 
@@ -97,6 +101,14 @@ def test_table(raptr, bert, other, golden) -> None:
     assert done.code == 1
     golden(GOLDEN / "diff.txt", done.out)
     assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_values_that_read_alike_are_told_in_full(raptr, bert, other) -> None:
+    profiles = [BERT.replace("10/12", f"10/12 sample=bernoulli profile=linear(1/{n}, 1)") for n in (2, 3)]
+    bert.write_text(profiles[0])
+    done = raptr("diff", bert.name, other(profiles[1]), "--format", "json")
+    (change,) = [one for one in json.loads(done.out)["differences"] if one["what"] == "depth.profile"]
+    assert '"1/2"' in change["a"] and '"1/3"' in change["b"]
 
 
 def test_plans_and_schedules(raptr, bert, other) -> None:

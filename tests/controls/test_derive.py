@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from raptr_dsl.axes import AXES
 from raptr_dsl.controls import CONTROLS, Control, derive
 from raptr_dsl.flops import Accounting, full_blocks_cost, head_cost
 from raptr_dsl.ir.bound import BoundRule
+from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.resources import schedule_directory
 from raptr_dsl.scales import SCALES
@@ -159,3 +161,20 @@ def test_axes_that_thin_the_tokens_have_controls_too() -> None:
         control = found[name].plan
         assert control is not None
         assert abs(control.flops().total - plan.flops().total) <= step
+
+
+# Of 24 everything, so that all the library's fractions are whole.
+DIVISIBLE = ModelShape(layers=24, heads=24, hidden=48, ffn=1536, vocab=100, seq=24, batch=24, tied=False)
+LIBRARY = sorted(schedule_directory().glob("*.raptr"))
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.stem)
+def test_published_schedules_have_controls(path: Path) -> None:
+    plan = compile_file(path, model=DIVISIBLE, steps=2400)
+    step = Fraction(plan.flops().full_total, plan.steps)
+    found = by_name(plan)
+    assert found["dense"].text is not None
+    for control in found.values():
+        assert "compile" not in control.reason
+        if control.plan is not None:
+            assert abs(control.plan.flops().total - plan.flops().total) <= step

@@ -269,3 +269,14 @@ def test_cells_are_what_no_border_divides(steps: int, every: list[int]) -> None:
         squares += times * sum(length for length, _ in pieces) ** 2
     borders = sorted({0, steps, *(step for step in range(steps) if any(step % length == 0 for length in every))})
     assert squares == sum((stop - start) ** 2 for start, stop in pairwise(borders))
+
+
+def test_what_trains_is_drawn_without_a_difference_or_with_one_that_is_not_known() -> None:
+    text = "model layers=4 heads=4 hidden=8 ffn=8 vocab=4 seq=4\nsteps 12\nallow partial\n"
+    plan = compile_text(
+        text + "stage depth.train=fixed(2) steps=4\nstage depth=2/4 sample=bernoulli depth.train=fixed(2) steps=rest"
+    )
+    assert FlopSpread(plan.shape, plan.stages).variances() == (0, None)
+    for seed in range(5):
+        drawn = plan.model_copy(update={"seed": seed}).flops(case="seed")
+        assert drawn.stages[0].blocks == plan.flops().stages[0].blocks
