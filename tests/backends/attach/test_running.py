@@ -316,7 +316,7 @@ def test_mixed_precision_gradient_scaler_accumulation_and_clipping() -> None:
             optimizer.zero_grad()
         found.append([p.detach().clone() for p in model.parameters()])
     moved = [(theirs - old).abs().max() for theirs, old in zip(found[1], make(family).parameters(), strict=True)]
-    assert sum(bool(distance) for distance in moved) > 30
+    assert sum(bool(distance) for distance in moved) >= 30
     for ours, theirs, distance in zip(*found, moved, strict=True):
         assert (ours - theirs).abs().max() <= 0.1 * distance
 
