@@ -94,7 +94,7 @@ def _flat(draw: Drawn, steps: int) -> Drawn:
 def _is_anchored(rule: BoundRule) -> bool:
     """Whether a rule in its flat form draws otherwise where its stage begins or ends elsewhere."""
     draws = (rule, rule.train) if rule.train else (rule,)
-    return bool(rule.growth) or any(one.law.anchored or one.every != 1 or len(one.sizes) > 1 for one in draws)
+    return any(one.law.anchored or one.every != 1 or len(one.sizes) > 1 for one in draws)
 
 
 @dataclass(frozen=True, slots=True)

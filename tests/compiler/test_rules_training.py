@@ -1,8 +1,11 @@
 """Rules 31 and 33 to 36 as the compiler reads them: what trains, what is frozen, what grows, what climbs again."""
 
 from fractions import Fraction
+from hashlib import sha256
 
+import numpy as np
 import pytest
+from numpy.random import Philox
 
 from raptr_dsl import check_text, compile_text
 from raptr_dsl.flops import full_blocks_cost, head_cost
@@ -278,3 +281,16 @@ def test_published_rule_of_freezeout() -> None:
     assert (trained[1:] <= trained[:-1]).all() and trained[-1].sum() == 1 and trained[0].all()
     stops = trained.sum(axis=0)
     assert (stops[1:] >= stops[:-1]).all()
+
+
+def test_rule_33_the_words_of_a_training_set_are_those_of_its_axis() -> None:
+    """By hand: rules 18 to 22 with the axis `depth.train`."""
+    plan = planned("seed 5\nstage depth.train=fixed(4) every=3 steps=rest")
+    key = sha256(b"raptr-mask-1\0" + (5).to_bytes(8, "little") + b"depth.train").digest()[:16]
+    for step in (0, 1, 2, 3, 118):
+        begin, blocks = step // 3 * 3, 4
+        generator = Philox(key=np.frombuffer(key, "<u8"), counter=begin * blocks)
+        words = [int(word) for word in generator.random_raw(12)]
+        ranks = [word >> 16 << 16 | unit for unit, word in enumerate(words)]
+        chosen = sorted(range(12), key=ranks.__getitem__)[:4]
+        assert plan.trained("depth", step, step + 1)[0].nonzero()[0].tolist() == sorted(chosen)

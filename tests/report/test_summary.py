@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import raptr_dsl
-from raptr_dsl.report.summary import facts, percent, rule_text, size_text, speed_up
+from raptr_dsl.report.summary import facts, percent, rule_text, size_text, speed_up, stage_text
 from tests.report.conftest import plans
 
 
@@ -64,3 +64,22 @@ def test_many_kept_units_are_counted() -> None:
         "model bert-base\nsteps 5k\nallow partial\nkeep depth=[0..5]\nstage depth=8/12 steps=rest"
     )
     assert rule_text(plan.stages[0].axes["depth"]) == "fixed keep=6 units"
+
+
+def test_what_trains_grows_and_climbs_is_said() -> None:
+    model = "model layers=12 heads=2 hidden=32 ffn=128 vocab=64 seq=8 batch=2 tied=false\nsteps 120\n"
+    plan = raptr_dsl.compile_text(
+        f"{model}default sample=prefix\nstage depth=6 steps=20%\n"
+        "stage depth=9 grow=zero depth.train=new rewarm=5 steps=20%\n"
+        "stage depth=all grow=copy(middle) moments=zero steps=20%\n"
+        "stage depth.train=suffix(12..1) freeze=[embed, head] steps=20%\n"
+        "stage depth.train=fixed(2) every=4 steps=rest\n"
+    )
+    said = [(rule_text(stage.axes["depth"]), stage_text(stage)) for stage in plan.stages]
+    assert said == [
+        ("prefix", ""),
+        ("prefix train=ranked(3) grows 6→9 at 6 from nothing", "rewarm=5"),
+        ("fixed grows 9→12 at 6 moments=zero", ""),
+        ("fixed train=suffix(12→1)", "freeze=embed,head"),
+        ("fixed train=fixed(2) every=4", ""),
+    ]
