@@ -28,6 +28,9 @@ def shape(layers: int) -> ModelShape:
     return ModelShape(layers=layers, heads=12, hidden=96, ffn=1536, vocab=64, seq=8, batch=2, tied=False)
 
 
+LONG = shape(4).model_copy(update={"seq": 64})
+
+
 def plan_of(name: str, layers: int = 12, steps: int = T, **params: str) -> Plan:
     return compile_file(
         schedule_directory() / f"{name}.raptr", model=shape(layers), steps=steps, seed=17, params=params
@@ -289,6 +292,31 @@ def test_freezeout(t0: str) -> None:
     for block in range(11):
         stops = int(trained[:, block].sum())
         assert stops == pytest.approx((begin + (1 - begin) * (block + 1) / 11) * T, abs=2), block
+
+
+# --- thinned data -------------------------------------------------------------------------------------------
+
+
+def test_random_ltd() -> None:
+    """Yao et al.: every block has random positions of its own; their number grows linearly from a quarter to all."""
+    plan = compile_file(schedule_directory() / "random_ltd.raptr", model=LONG, steps=T, seed=17)
+    mask = plan.masks("positions")
+    count, growing = mask.sum(2), round(0.7 * T)
+    assert (count == count[:, :1]).all() and (count[growing:] == 64).all()
+    exact = [16 + 48 * Fraction(step, growing - 1) for step in range(growing)]
+    assert count[:growing, 0].tolist() == [math.floor(size + Fraction(1, 2)) for size in exact]
+    assert (mask[0, 0] != mask[0, 1]).any() and (mask[0] != mask[1]).any()
+
+
+@pytest.mark.parametrize("r", [1, 2])
+def test_sequence_warmup(r: int) -> None:
+    """Li et al.: d(t) = min + (max − min)(t/T)^(1/r), rounded down."""
+    path = schedule_directory() / "sequence_warmup.raptr"
+    plan = compile_file(path, model=LONG, steps=T, seed=17, params={"r": str(r)})
+    count, growing = plan.masks("seq").sum(1).ravel(), round(0.3 * T)
+    published = [8 + 56 * (step / (growing - 1)) ** (1 / r) for step in range(growing)]
+    assert count[:growing].tolist() == [math.floor(length + 1e-9) for length in published]
+    assert (count[growing:] == 64).all()
 
 
 # --- rescaling ----------------------------------------------------------------------------------------------
