@@ -22,6 +22,7 @@ from raptr_dsl.wording import parse_share
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
     from raptr_dsl.report.cost import Cost, Throughput
+    from raptr_dsl.training.estimate import TimeEstimate
 
 GPU_HOURS = ("tflops", "mfu")
 
@@ -58,10 +59,17 @@ def command(
 
     Under random laws it gives the expectation, the standard deviation, the worst case, and what this seed draws.
     """
-    throughput = _throughput(gpu_hours) if gpu_hours else None
     names = tuple(dict.fromkeys(conventions))
     told: list[dict[str, Any]] = []
     met: list[Diagnostic] = []
+    throughput = None
+    try:
+        throughput = _throughput(gpu_hours) if gpu_hours else None
+    except RaptrError as error:
+        met += error.diagnostics
+        files = ()
+        if format == "text":
+            show_diagnostics(error.diagnostics)
     printed = 0
     for file in files:
         try:
@@ -130,7 +138,7 @@ def _throughput(words: Sequence[str]) -> "Throughput":
     return Throughput(given["tflops"], given["mfu"])
 
 
-def _times(plan: "Plan", path: str) -> Any:
+def _times(plan: "Plan", path: str) -> "TimeEstimate":
     from raptr_dsl.training.calibration import load_calibration
     from raptr_dsl.training.estimate import estimate
 
@@ -138,7 +146,7 @@ def _times(plan: "Plan", path: str) -> Any:
 
 
 def _data(
-    file: str, plan: "Plan", found: "Sequence[Cost]", throughput: "Throughput | None", times: Any
+    file: str, plan: "Plan", found: "Sequence[Cost]", throughput: "Throughput | None", times: "TimeEstimate | None"
 ) -> dict[str, Any]:
     from raptr_dsl.report.cost import cost_data
 
@@ -149,7 +157,9 @@ def _data(
     }
 
 
-def _print(plan: "Plan", found: "Sequence[Cost]", detailed: int, throughput: "Throughput | None", times: Any) -> None:
+def _print(
+    plan: "Plan", found: "Sequence[Cost]", detailed: int, throughput: "Throughput | None", times: "TimeEstimate | None"
+) -> None:
     from raptr_dsl.report.cost_tables import cost_tables
 
     parts = [cost_tables(plan, found, detailed, throughput)]

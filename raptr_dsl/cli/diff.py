@@ -38,7 +38,13 @@ def command(ctx: click.Context, a: str, b: str, format: str, **overrides: Any) -
     try:
         (mine, my_requirements), (theirs, their_requirements) = (_read(path, overrides) for path in (a, b))
     except RaptrError as error:
-        show_diagnostics(error.diagnostics)
+        if format == "json":
+            from raptr_dsl.render import as_data
+
+            told = [as_data(one) for one in error.diagnostics]
+            click.echo(json.dumps({"equal": None, "diagnostics": told}, indent=2))
+        else:
+            show_diagnostics(error.diagnostics)
         ctx.exit(2)
     found = differences(mine, theirs, my_requirements, their_requirements)
     if format == "json":

@@ -3,8 +3,11 @@
 Aims, for a million steps of 96 blocks: all conventions together in 0.3 s, coverage and gap of one seed in 2 s.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +75,12 @@ def test_proofs_of_a_million_steps() -> None:
         )
         theorem = least(lambda made=made: guarantee(made.shape, made.stages, "depth"))
         print(f"{law:<16}" + "".join(f"{seconds:>8.2f}" for seconds in times) + f"{theorem:>9.5f}")
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_cost_as_a_process(name: str, tmp_path: Path) -> None:
+    """All that `raptr cost` does, from the start of the interpreter on; the aim is 1 s."""
+    (tmp_path / "s.raptr").write_text(MODEL + TEXTS[name])
+    command = [Path(sys.executable).parent / "raptr", "cost", "s.raptr"]
+    seconds = least(lambda: subprocess.run(command, cwd=tmp_path, check=True, capture_output=True))
+    print(f"\n{name}: raptr cost in {seconds:.2f} s")

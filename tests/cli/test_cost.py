@@ -164,6 +164,8 @@ def test_gpu_hours_that_say_nothing(raptr, bert, words: tuple[str, str], said: s
     assert (done.code, done.out) == (1, "")
     assert "error[bad-gpu-hours]" in done.err and said in done.err
     assert "tflops=989 mfu=40%" in done.err
+    told = json.loads(raptr("cost", bert, "--gpu-hours", *words, "--format", "json").out)
+    assert told["costs"] == [] and [one["code"] for one in told["diagnostics"]] == ["bad-gpu-hours"]
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,9 @@ def test_what_cannot_be_compiled_is_trouble(raptr, bert, other, text: str) -> No
     done = raptr("diff", bert.name, other(text))
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err
+    done = raptr("diff", bert.name, "other.raptr", "--format", "json")
+    told = json.loads(done.out)
+    assert (done.code, done.err, told["equal"]) == (2, "", None) and told["diagnostics"]
 
 
 def test_trouble(raptr, bert, tmp_path) -> None:
