@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
+from raptr_dsl.backend import Capabilities, Trainer, TrainSettings
 from raptr_dsl.backend.processes import Processes
-from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
+    from raptr_jax.mesh import by_batch, data_mesh, gathered, place, replicate, shardings
     from raptr_jax.model import Transformer
     from raptr_jax.optim import Optimizer, optimizer
+    from raptr_jax.runner import Runner
     from raptr_jax.scan import BlockMask, block_mask, scan_blocks, stack, unstack
 
 
@@ -51,18 +52,21 @@ class JaxBackend:
 
         return shape(model, seq=seq, source_seq=source_seq, batch=batch, head_share=head_share)
 
-    def attach(self, model: Any, plan: Plan, optimizer: Any = None) -> NoReturn:
-        """Refuses: a JAX model is a pure function, and cannot be changed from outside.
+    def attach(self, model: Any, plan: Plan, optimizer: Any = None) -> Runner:
+        """Masks and an audit for a loop of somebody's own; see `raptr_jax.runner.Runner`.
+
+        Args:
+            model: the stacked parameters of its blocks, or their shapes; a model itself is a pure function, which
+                calls `raptr_jax.scan_blocks`.
+            optimizer: made by `raptr_jax.optimizer`, to be asked whether it can do what the plan says of idle parts.
 
         Raises:
-            RaptrError: `attach-model`.
+            RaptrError: `attach-model`: it is no stack of parameters, or no such optimizer. `attach-shape`,
+                `attach-uneven`, `block-stack`, `optimizer-idle-zero`, `optimizer-idle-rows`.
         """
-        raise fail(
-            "attach-model",
-            f"a JAX model is a pure function, and nothing can be attached to a {type(model).__qualname__}",
-            help="call raptr_jax.scan_blocks(block, stacked, x, mask) in its forward pass, or train the small "
-            "transformer with BACKEND.trainer(plan, settings)",
-        )
+        from raptr_jax.runner import attach
+
+        return attach(self, model, plan, optimizer)
 
     def trainer(self, plan: Plan, settings: TrainSettings) -> Trainer:
         """The small transformer at the plan's shape, with AdamW, on all devices of all processes unless told."""
@@ -77,7 +81,7 @@ class JaxBackend:
         return launched()
 
 
-BACKEND: Backend = JaxBackend()
+BACKEND = JaxBackend()
 attach = BACKEND.attach
 shape = BACKEND.shape
 
@@ -85,6 +89,7 @@ _HOMES = {
     **dict.fromkeys(("BlockMask", "block_mask", "scan_blocks", "stack", "unstack"), "raptr_jax.scan"),
     **dict.fromkeys(("by_batch", "data_mesh", "gathered", "place", "replicate", "shardings"), "raptr_jax.mesh"),
     **dict.fromkeys(("Optimizer", "optimizer"), "raptr_jax.optim"),
+    "Runner": "raptr_jax.runner",
 }
 
 
@@ -102,11 +107,18 @@ __all__ = [
     "BlockMask",
     "JaxBackend",
     "Optimizer",
+    "Runner",
     "attach",
     "block_mask",
+    "by_batch",
+    "data_mesh",
+    "gathered",
     "optimizer",
+    "place",
+    "replicate",
     "scan_blocks",
     "shape",
+    "shardings",
     "stack",
     "unstack",
 ]
