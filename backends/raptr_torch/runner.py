@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
@@ -102,6 +102,18 @@ class Runner:
                 communication hook or reentrant checkpointing. `ranks-disagree`, `ranks-lost`.
         """
         self._join(lambda: ranks.adopt(self.plan, self._sites, wrapper, micro_batches, timeout))
+
+    def join(self, prepared: nn.Module) -> None:
+        """`adopt` for a model that a trainer has put into DistributedDataParallel, else `distribute`."""
+        if isinstance(prepared, DistributedDataParallel):
+            self.adopt(prepared)
+        else:
+            self.distribute(micro_batches=None)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model that obeys the plan."""
+        return self._sites.model
 
     def _join(self, make: Callable[[], ranks.Ranks]) -> None:
         self._require_attached()

@@ -25,6 +25,7 @@ class AcceleratedRunner:
         self.runner = runner
         self._accelerator = accelerator
         self._open: ExitStack | None = None
+        self._joined = False
         accelerator.register_for_checkpointing(runner)
 
     @contextmanager
@@ -34,6 +35,8 @@ class AcceleratedRunner:
         The first one opens the next step of the plan; the one in which gradients are synchronised closes it.
         """
         if self._open is None:
+            if not self._joined:
+                self._join()
             self._open = ExitStack()
             self._open.enter_context(self.runner.step(self.runner.next_step))
         try:
@@ -45,6 +48,12 @@ class AcceleratedRunner:
         if self._accelerator.sync_gradients:
             step, self._open = self._open, None
             step.close()
+
+    def _join(self) -> None:
+        """Trains together with the other processes, by what `prepare` has made of the model."""
+        prepared = [m for m in self._accelerator._models if self._accelerator.unwrap_model(m) is self.runner.model]
+        self.runner.join(prepared[0] if prepared else self.runner.model)
+        self._joined = True
 
 
 def attach(

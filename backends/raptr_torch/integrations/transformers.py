@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from torch import nn
 from torch.optim import Optimizer
@@ -46,10 +47,12 @@ class RaptrCallback(TrainerCallback, ExportableState):
         self._options = options
         self._saved: Mapping[str, Any] | None = None
         self._open = ExitStack()
+        self._trainer: ref[Trainer] | None = None
 
     def add_to(self, trainer: Trainer) -> None:
         """Adds this callback before all others, so that those which report to W&B, TensorBoard, … see its metrics."""
         trainer.callback_handler.callbacks.insert(0, self)
+        self._trainer = ref(trainer)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -66,6 +69,8 @@ class RaptrCallback(TrainerCallback, ExportableState):
         if saved:
             self.runner.load_state_dict(saved)
         self.runner.next_step = state.global_step
+        trainer = self._trainer() if self._trainer else None
+        self.runner.join((trainer and trainer.model_wrapped) or model)
         logger.info(self.runner.summary())
 
     def on_step_begin(
