@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raptr_dsl import check_text
+from raptr_dsl.compiler.solving import repair
 from raptr_dsl.compiler.solving.trial import Bench
 from raptr_dsl.diagnostics import Diagnostic, with_edits
 
@@ -47,6 +48,14 @@ def proposed(text: str) -> str:
 )
 def test_the_smallest_edit(stages: str, edit: str) -> None:
     assert proposed(BERT + stages) == edit
+
+
+def test_an_edit_whose_text_would_not_do_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last word has the text with the edit, compiled as any other."""
+    text = BERT + "stage depth=6/12 steps=50%\nstage steps=rest\nrequire flops <= 70%"
+    assert proposed(text) == "steps=60%"
+    monkeypatch.setattr(repair, "written", lambda *_: "55%")
+    assert proposed(text) == ""
 
 
 def test_the_budget_of_the_caller_points_at_the_dearest_stage() -> None:
