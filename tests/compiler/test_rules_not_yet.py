@@ -1,8 +1,6 @@
 """Rules of what this version refuses: each is parsed, and answered by name instead of being ignored."""
 
-import pytest
-
-from raptr_dsl import check_text, compile_text
+from raptr_dsl import compile_text
 from raptr_dsl.flops import full_blocks_cost, head_cost
 
 MODEL = "model layers=4 heads=2 hidden=32 ffn=128 vocab=64 seq=8 batch=2\nsteps 100\n"
