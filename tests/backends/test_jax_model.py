@@ -8,7 +8,6 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raptr_dsl.axes import AXES
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
 from raptr_jax import BACKEND
@@ -28,7 +27,7 @@ def _float64():
 
 
 def masks_for(shape: ModelShape, axes: dict, idle: str = "zero") -> Masks:
-    plan = drawn_plan(shape, [axes], dict.fromkeys(AXES, idle))
+    plan = drawn_plan(shape, [axes], dict.fromkeys(PARTS, idle))
     return masks_of(plan.step(0), plan.stages[0], shape.layers, np.float64)
 
 

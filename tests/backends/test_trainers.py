@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raptr_dsl.axes import AXES
 from raptr_dsl.backend import Backend, Batch, Trainer, TrainSettings
 from tests.axes import PARTS
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, planned, refused, shapes
@@ -40,7 +39,7 @@ def executed_equals_planned(backend: Backend, data: st.DataObject) -> None:
     trainer = backend.trainer(
         drawn_plan(shape, masks), FLOAT64.model_copy(update={"micro_batches": data.draw(st.sampled_from([1, 2]))})
     )
-    units, flops = dict.fromkeys(AXES, 0), 0
+    units, flops = dict.fromkeys(PARTS, 0), 0
     for index, step in enumerate(masks):
         trainer.step(index, batch(shape, index))
         step_units, step_flops = planned(shape, step)
@@ -80,7 +79,7 @@ def test_micro_batches_do_not_change_the_mean(backend: Backend) -> None:
 
 @pytest.mark.parametrize("idle", ["zero", "skip"])
 def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(backend: Backend, idle: str, tmp_path: Path) -> None:
-    plan = drawn_plan(SMALL, MIXED * 2, dict.fromkeys(AXES, idle))
+    plan = drawn_plan(SMALL, MIXED * 2, dict.fromkeys(PARTS, idle))
     unbroken, first, second = (backend.trainer(plan, FLOAT64) for _ in range(3))
     expected = losses(unbroken, range(10))
     seen = losses(first, range(4))
@@ -93,7 +92,7 @@ def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(backend: Backend, idle:
 
 
 def test_a_checkpoint_from_before_the_first_step_is_complete(backend: Backend, tmp_path: Path) -> None:
-    plan = drawn_plan(SMALL, MIXED, dict.fromkeys(AXES, "skip"))
+    plan = drawn_plan(SMALL, MIXED, dict.fromkeys(PARTS, "skip"))
     first, second = (backend.trainer(plan, FLOAT64) for _ in range(2))
     first.save(tmp_path)
     second.load(tmp_path)
