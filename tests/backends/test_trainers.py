@@ -26,7 +26,7 @@ def losses(trainer: Trainer, steps: range) -> list[float]:
     return [trainer.step(index, batch(SMALL, index)).loss for index in steps]
 
 
-EXAMPLES = {"jax": 5}  # two programs to compile in each; test_jax_flops.py draws more and compiles none
+EXAMPLES = {"jax": 3}  # two programs to compile in each; test_jax_flops.py draws more and compiles none
 
 
 def test_executed_equals_planned(backend: Backend) -> None:
