@@ -40,7 +40,7 @@ class Reduction(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
     """Parameters that are reduced together: neighbours of one block, dtype and device."""
 
@@ -131,7 +131,8 @@ class BlockReduction:
             like.new_zeros(parameter.numel()) if gradient is None else gradient.flatten()
             for parameter, gradient in zip(bucket.parameters, gradients, strict=True)
         ]
-        flat.append(like.new_tensor([gradient is not None for gradient in gradients]))
+        present = [gradient is not None for gradient in gradients]
+        flat.append(like.new_ones(len(present)) if all(present) else like.new_tensor(present))  # no copy to a GPU
         buffer = torch.cat(flat).div_(self._size)
         work = dist.all_reduce(buffer, async_op=True)
         assert work is not None

@@ -85,7 +85,9 @@ def require_micro_batches(shape: ModelShape, settings: TrainSettings, ranks: int
             f"{shape.batch - rest or ranks}",
         )
     if share % settings.micro_batches:
-        whose = f"a batch of {share} sequences" if ranks == 1 else f"the {share} sequences of each of {ranks} ranks"
+        whose = f"a batch of {share} sequences"
+        if ranks > 1:
+            whose = f"the {share} of {shape.batch} sequences that each of {ranks} ranks takes"
         raise fail(
             "trainer-micro-batches",
             f"{settings.micro_batches} micro-batches do not divide {whose}",

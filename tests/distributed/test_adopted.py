@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
@@ -63,6 +64,7 @@ def one_step() -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_process_and_idle_blocks_are_not_sent(tmp_path: Path) -> None:
     model, optimizer, runner = attached(plan())
     expected = train(model, optimizer, runner, 2)

@@ -119,6 +119,7 @@ def lose(folder: Path, how: str) -> None:
     train(model, optimizer, runner, 1)
 
 
+@pytest.mark.slow
 def test_a_rank_that_is_killed_is_missed_at_once(tmp_path: Path) -> None:
     first, second = on_ranks(lose, tmp_path, how="killed")
     assert second.code == "died"

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from raptr_dsl.backend import TrainSettings
+from raptr_dsl.backend.checks import require_micro_batches
 from raptr_dsl.training import read_journal
+from tests.backends.drawn import refused
 from tests.distributed.launch import torchrun
-from tests.training.toys import without_times
+from tests.training.toys import SHAPE, without_times
 
 SCHEDULE = """\
 keep depth=[first]
@@ -102,6 +105,18 @@ if os.environ.get("RANK") == "1":
 """
 
 
+def test_ranks_and_micro_batches_have_to_divide_the_batch() -> None:
+    settings = TrainSettings(micro_batches=2)
+    require_micro_batches(SHAPE.model_copy(update={"batch": 8}), settings, ranks=4)
+    with refused("ranks-batch", "3 ranks do not divide a batch of 8 sequences"):
+        require_micro_batches(SHAPE.model_copy(update={"batch": 8}), settings, ranks=3)
+    with refused(
+        "trainer-micro-batches", "2 micro-batches do not divide the 1 of 8 sequences that each of 8 ranks takes"
+    ):
+        require_micro_batches(SHAPE.model_copy(update={"batch": 8}), settings, ranks=8)
+
+
+@pytest.mark.slow
 def test_what_does_not_divide_the_batch_is_told_and_nothing_is_written(folder: Path) -> None:
     (folder / "tiny.toml").write_text(MODEL.format(batch=3))
     code, said = train(folder, "odd")
