@@ -32,7 +32,24 @@ def data_mesh(devices: Sequence[Any] | None = None) -> Mesh:
 
 def replicate(tree: Tree) -> Tree:
     """Whole on every device of the mesh in context (`jax.set_mesh`); as it is where there is none."""
-    return _constrained(tree, PartitionSpec())
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(lambda leaf: _constrained(leaf, PartitionSpec()), tree)
+
+
+def regathering(block: Callable[..., Any]) -> Callable[..., Any]:
+    """A block whose backward pass gathers again what `replicate` gathered, where a mesh is in context.
+
+    Otherwise a scan would keep the whole parameters of all its blocks until then. Nothing else is computed again.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return block
+    return jax.checkpoint(block, policy=_is_not_moved, prevent_cse=False)
+
+
+def _is_not_moved(primitive: Any, *_: Any, **parameters: Any) -> bool:
+    """A policy of `jax.checkpoint`: everything is kept but what was put elsewhere, which is put there again."""
+    return primitive.name != "sharding_constraint"
 
 
 def by_batch(tree: Tree, axis: str = AXIS, dimension: int = 0) -> Tree:
@@ -47,16 +64,19 @@ def by_batch(tree: Tree, axis: str = AXIS, dimension: int = 0) -> Tree:
 
     def constrained(leaf: Array) -> Array:
         is_even = leaf.shape[dimension] % mesh.shape[axis] == 0
-        return jax.lax.with_sharding_constraint(leaf, split if is_even else PartitionSpec())
+        return _constrained(leaf, split if is_even else PartitionSpec())
 
     return jax.tree.map(constrained, tree)
 
 
 def gathered(block: Callable[..., Any], axis: str = AXIS) -> Callable[..., Any]:
-    """A block for `scan_blocks` that gathers its own parameters when it runs, and keeps its input split by batch."""
+    """A block for `scan_blocks` that gathers its own parameters when it runs, and keeps its input split by batch.
+
+    Without a mesh in context (`jax.set_mesh`) it is the block itself.
+    """
 
     def constrained(parameters: Tree, x: Tree, *units: Tree) -> Any:
-        return block(replicate(parameters), by_batch(x, axis), *units)
+        return regathering(lambda split, y: block(replicate(split), by_batch(y, axis), *units))(parameters, x)
 
     return constrained
 
@@ -113,7 +133,5 @@ def require_divides(mesh: Mesh, sequences: int, axis: str = AXIS) -> None:
     )
 
 
-def _constrained(tree: Tree, spec: PartitionSpec) -> Tree:
-    if jax.sharding.get_abstract_mesh().empty:
-        return tree
-    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, spec), tree)
+def _constrained(leaf: Array, spec: PartitionSpec) -> Array:
+    return jax.lax.with_sharding_constraint(leaf, spec)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
 from raptr_jax.apply import Masks, Rows
-from raptr_jax.mesh import by_batch, replicate
+from raptr_jax.mesh import by_batch, regathering, replicate
 from raptr_jax.scan import scan_blocks, take
 
 Values = Mapping[str, Any]
@@ -51,8 +51,8 @@ class InputProjection(nnx.Module):
         weight, bias = self.weight[...], self.bias[...]
         if rows is not None:
             weight, bias = take(weight, rows.index), take(bias, rows.index)
-        weight, bias = replicate((weight, bias))
-        return jnp.einsum("btd,gsd->btgs", x, weight.astype(x.dtype)) + bias.astype(x.dtype)
+        weight, bias = replicate((weight.astype(x.dtype), bias.astype(x.dtype)))
+        return jnp.einsum("btd,gsd->btgs", x, weight) + bias
 
 
 class OutputProjection(nnx.Module):
@@ -64,12 +64,9 @@ class OutputProjection(nnx.Module):
     def __call__(self, x: Array, rows: Rows | None) -> Array:
         """[batch, seq, count, size] → [batch, seq, hidden]."""
         weight = self.weight[...]
-        if rows is not None:
-            weight = take(weight, rows.index)
-        weight = replicate(weight)
         if rows is not None:  # in any real run the weight is a smaller tensor than x
-            weight = weight * rows.factor[:, None, None]
-        return jnp.einsum("btgs,gsd->btd", x, weight.astype(x.dtype)) + self.bias[...].astype(x.dtype)
+            weight = take(weight, rows.index) * rows.factor[:, None, None]
+        return jnp.einsum("btgs,gsd->btd", x, replicate(weight.astype(x.dtype))) + self.bias[...].astype(x.dtype)
 
 
 class Attention(nnx.Module):
@@ -175,7 +172,7 @@ class Transformer(nnx.Module):
             stacked = take(stacked, masks.index)
         ran = jnp.zeros(3, dtype=jnp.int32)
         for part, span in masks.spans_of(stacked):
-            y, counts = scan_blocks(block, part, y, span, has_aux=True)
+            y, counts = scan_blocks(regathering(block), part, y, span, has_aux=True)
             ran += counts.sum(axis=0, dtype=jnp.int32)
         return y, ran
 

@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 from time import monotonic
@@ -21,23 +20,13 @@ from typing import Any
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # a worker is run as a file
+
+from tests.distributed.outcome import Outcome, values
+
+__all__ = ["Outcome", "on_ranks", "torchrun", "values"]
+
 LIMIT = 60
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one rank.
-
-    Attributes:
-        value: what the function returned. code, message, notes: of the RaptrError (or OSError) it raised instead.
-        seconds: how long it ran.
-    """
-
-    value: Any = None
-    code: str = ""
-    message: str = ""
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
 
 
 def torchrun(ranks: int, arguments: list[str], limit: float = LIMIT, **environment: str) -> tuple[int, str]:
@@ -96,13 +85,6 @@ def on_ranks(
     return outcomes
 
 
-def values(outcomes: list[Outcome]) -> list[Any]:
-    """What all ranks returned; an error of any of them fails the test."""
-    for outcome in outcomes:
-        assert not outcome.code, outcome
-    return [outcome.value for outcome in outcomes]
-
-
 def _work(folder: Path) -> None:
     """One rank."""
     import traceback
@@ -140,5 +122,4 @@ def _work(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     _work(Path(sys.argv[1]))
