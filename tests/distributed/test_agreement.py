@@ -108,6 +108,7 @@ def lose(folder: Path, how: str) -> None:
     model, optimizer, runner = attached(plan())
     runner.distribute(timeout=timedelta(seconds=3 if how == "hung" else 50))
     train(model, optimizer, runner, 1, until=3)
+    time.sleep(0.5)  # what was sent before has arrived
     if dist.get_rank() == 1 and how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if dist.get_rank() == 1 and how == "hung":
