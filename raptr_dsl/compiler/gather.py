@@ -105,11 +105,14 @@ def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> N
         return
     legal = kind.legal()
     nearest = did_you_mean(name, legal)
+    help = f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal)
+    if kind is RUN and not nearest:
+        help += f"; a parameter goes in parentheses, behind the name: ({attribute.span.text})"
     diagnostics.add(
         "unknown-attribute",
         f"`{kind.word}` has no axis or attribute `{name}`" if kind.sizes else f"`{kind.word}` takes no `{name}=`",
         attribute.name.span,
-        help=f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal),
+        help=help,
         fix=Edit(attribute.name.span, nearest) if nearest else None,
     )
 
