@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Collection
 
 from raptr_dsl.backend import Batch
+from raptr_dsl.backend.batches import shortened
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Step
-from raptr_reference.model import shortened
 
 
 def count(shape: ModelShape, batch: Batch, step: Step, data: Collection[str] = ()) -> tuple[Counter[str], int]:

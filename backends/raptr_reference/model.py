@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raptr_dsl.backend import Batch
+from raptr_dsl.backend.batches import shortened
 from raptr_dsl.backend.network import NORM_EPS
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask
@@ -66,15 +67,6 @@ def loss_and_gradients(
     np.add.at(gradients["embedding.weight"], batch.inputs, d_y)
     gradients["position.weight"][: d_y.shape[1]] += d_y.sum(axis=0)
     return loss, gradients
-
-
-def shortened(batch: Batch, masks: Mapping[str, AxisMask]) -> Batch:
-    """The sequences of a batch, and of each the positions, that the axes `batch` and `seq` leave."""
-    rows = slice(None) if "batch" not in masks else masks["batch"].active()
-    seen = slice(None) if "seq" not in masks else masks["seq"].active()
-    positions = None if batch.positions is None else batch.positions[rows]
-    targets = batch.targets[rows] if positions is not None else batch.targets[rows][:, seen]
-    return Batch(batch.inputs[rows][:, seen], targets, positions)
 
 
 def block(y: Array, values: Values, heads: Array, width: Array, shape: ModelShape) -> tuple[Array, tuple[Any, ...]]:

@@ -14,13 +14,14 @@ from raptr_dsl.backend.batches import mean_loss, require_batch
 from raptr_dsl.backend.checks import (
     require_dtype,
     require_finite,
+    require_head_everywhere,
     require_micro_batches,
     require_turn,
     unreadable_checkpoint,
 )
 from raptr_dsl.backend.network import initial_values, parameters
 from raptr_dsl.backend.support import unsupported
-from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.plan import Plan
 from raptr_reference.account import count
 from raptr_reference.growth import grow
@@ -47,7 +48,7 @@ class ReferenceTrainer:
             raise RaptrError(problems)
         require_dtype(settings, backend.name, backend.capabilities)
         require_micro_batches(plan.shape, settings)
-        _require_head_everywhere(plan)
+        require_head_everywhere(plan, backend.name)
         self.plan, self.settings = plan, settings
         self.table = parameters(plan.shape, plan.learns_scales)
         start = initial_values(plan.shape, settings.init_seed, plan.learns_scales)
@@ -126,16 +127,6 @@ class ReferenceTrainer:
         self.values, self.moments = values, moments
         self._next_step, self._flops = counts["next_step"], counts["flops"]
         self._units = Counter(counts["units"])
-
-
-def _require_head_everywhere(plan: Plan) -> None:
-    """How many of the positions that the head predicts a shorter sequence leaves depends on the data."""
-    if plan.shape.head_share != 1 and any("seq" in stage.axes for stage in plan.stages):
-        raise fail(
-            "backend-unsupported",
-            f"the reference backend shortens no sequences where the head sees {plan.shape.head_share} of the positions",
-            help="compile for a model of head_share=100%",
-        )
 
 
 def _like(saved: np.ndarray, here: np.ndarray) -> np.ndarray:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from raptr_dsl.backend.protocol import Batch
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.step import AxisMask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def micro_batches(batch: Batch, count: int) -> Iterator[tuple[Batch, Fraction]]:
-    """The batch in `count` equal parts of its rows, each with its share of the step's mean loss."""
-    rows = batch.inputs.shape[0] // count
-    for start in range(0, batch.inputs.shape[0], rows):
-        part = slice(start, start + rows)
-        positions = None if batch.positions is None else batch.positions[part]
-        yield Batch(batch.inputs[part], batch.targets[part], positions), Fraction(1, count)
+    """The batch in `count` parts of its rows, equal to within a row, each with its share of the step's mean loss.
+
+    Fewer where there are fewer rows.
+    """
+    rows = batch.inputs.shape[0]
+    for part in (share_of(batch, index, count) for index in range(count)):
+        if part.inputs.shape[0]:
+            yield part, Fraction(part.inputs.shape[0], rows)
+
+
+def shortened(batch: Batch, masks: Mapping[str, AxisMask]) -> Batch:
+    """The sequences of a batch, and of each the positions, that the axes `batch` and `seq` leave."""
+    if "batch" not in masks and "seq" not in masks:
+        return batch
+    rows = slice(None) if "batch" not in masks else masks["batch"].active()
+    seen = slice(None) if "seq" not in masks else masks["seq"].active()
+    positions = None if batch.positions is None else batch.positions[rows]
+    targets = batch.targets[rows] if positions is not None else batch.targets[rows][:, seen]
+    return Batch(batch.inputs[rows][:, seen], targets, positions)
 
 
 def share_of(batch: Batch, rank: int, ranks: int) -> Batch:

@@ -53,6 +53,22 @@ def require_same_shape(plan: Plan, model: ModelShape) -> None:
         )
 
 
+def require_head_everywhere(plan: Plan, name: str) -> None:
+    """Refuses shorter sequences where the head predicts at some of their positions.
+
+    How many of those a shorter sequence leaves depends on the data, and so does what it costs.
+
+    Raises:
+        RaptrError: `backend-unsupported`.
+    """
+    if plan.shape.head_share != 1 and any("seq" in stage.axes for stage in plan.stages):
+        raise fail(
+            "backend-unsupported",
+            f"the {name} backend shortens no sequences where the head sees {plan.shape.head_share} of the positions",
+            help="compile for a model of head_share=100%",
+        )
+
+
 def require_turn(index: int, next_step: int, plan: Plan) -> None:
     """Refuses every step but the next one.
 

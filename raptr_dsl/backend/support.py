@@ -2,14 +2,20 @@
 
 from collections.abc import Iterator
 
-from raptr_dsl.backend.protocol import Backend
+from raptr_dsl.backend.protocol import Backend, Capabilities
 from raptr_dsl.diagnostics import Diagnostic
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.plan import Plan
 
 
-def unsupported(plan: Plan, backend: Backend) -> tuple[Diagnostic, ...]:
-    """One `backend-unsupported` for each word of the plan that the backend does not declare."""
+def unsupported(plan: Plan, backend: Backend, capabilities: Capabilities | None = None) -> tuple[Diagnostic, ...]:
+    """One `backend-unsupported` for each word of the plan that the backend does not declare.
+
+    Args:
+        capabilities: those of the model at hand, where the backend cannot do as much with it as with its own.
+    """
+    declared = backend.capabilities if capabilities is None else capabilities
+    where = "" if declared is backend.capabilities else " for this model"
     stages_by_need: dict[tuple[str, str, str], list[str]] = {}
     for index, stage in enumerate(plan.stages):
         for need in _needs(stage):
@@ -17,13 +23,13 @@ def unsupported(plan: Plan, backend: Backend) -> tuple[Diagnostic, ...]:
     return tuple(
         Diagnostic(
             code="backend-unsupported",
-            message=f"the {backend.name} backend has no {attribute}{value}",
+            message=f"the {backend.name} backend has no {attribute}{value}{where}",
             notes=(f"asked for in {', '.join(dict.fromkeys(stages))}",),
-            help=f"it has {', '.join(sorted(getattr(backend.capabilities, kind))) or 'none'}",
+            help=f"it has {', '.join(sorted(getattr(declared, kind))) or 'none'}",
             subject=backend.name,
         )
         for (kind, attribute, value), stages in stages_by_need.items()
-        if value not in getattr(backend.capabilities, kind)
+        if value not in getattr(declared, kind)
     )
 
 
