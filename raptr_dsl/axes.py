@@ -49,7 +49,7 @@ class Axis:
     space: Callable[[ModelShape], Space]
     powers: Mapping[str, int]
     laws: tuple[str, ...] | None = None
-    lacks: frozenset[str] = frozenset({"train", "grow", "moments"})
+    lacks: frozenset[str] = frozenset({"buckets", "train", "grow", "moments"})
     units_are_blocks: bool = False
     thins_tokens: bool = False
     excludes: frozenset[str] = frozenset()
@@ -78,7 +78,7 @@ HEAD = "head"
 _BY_POSITION = {part: 2 if part.endswith(".scores") else 1 for part in _ATTENTION + _FFN}
 """Each position is projected by itself; each looks at all."""
 
-_NO_UNITS_OF_WEIGHTS = frozenset({"train", "grow", "moments", "scale", "idle"})
+_NO_UNITS_OF_WEIGHTS = frozenset({"buckets", "train", "grow", "moments", "scale", "idle"})
 
 
 def _one_sequence(shape: ModelShape) -> str:

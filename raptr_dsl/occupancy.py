@@ -114,7 +114,7 @@ def segments(stage: BoundStage, shape: ModelShape) -> Iterator[Segment]:
     for name, rule in stage.axes.items():
         space = AXES[name].space(shape)
         for key, draw in ((name, rule), (trained(name), rule.train)):
-            for offset, taken in _staircase(draw, space) if draw else ():
+            for offset, taken in staircase(draw, space) if draw else ():
                 changes.setdefault(offset, {})[key] = taken
     offsets = sorted(offset for offset in changes if offset < stage.steps)
     axes: dict[str, Occupancy] = {}
@@ -123,7 +123,8 @@ def segments(stage: BoundStage, shape: ModelShape) -> Iterator[Segment]:
         yield Segment(stage.start + offset, stage.start + following, axes)
 
 
-def _staircase(rule: BoundDraw, space: Space) -> Iterator[tuple[int, Occupancy]]:
+def staircase(rule: BoundDraw, space: Space) -> Iterator[tuple[int, Occupancy]]:
+    """What a rule lets run, from each offset into its stage on."""
     if rule.choices:
         yield 0, _drawn(rule, space)
         return
@@ -155,8 +156,24 @@ def count_shapes(stages: Iterable[BoundStage], shape: ModelShape) -> int:
     """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
     full = {name: (axis.space(shape).units,) for name, axis in AXES.items()}
     boxes = {
-        tuple((full | {name: taken.possible for name, taken in segment.axes.items()}).values())
+        tuple((full | {name: _sizes(name, stage, taken, full) for name, taken in segment.axes.items()}).values())
         for stage in stages
         for segment in segments(stage, shape)
     }
     return len({sizes for box in boxes for sizes in product(*box)})
+
+
+def _sizes(
+    name: str, stage: BoundStage, taken: Occupancy, full: Mapping[str, tuple[int, ...]]
+) -> tuple[int | tuple[str, int], ...]:
+    """What tells programs apart along one axis: how many units run, or the bucket that holds them unless all do."""
+    rule = stage.axes.get(name)
+    if rule is None or not rule.buckets:
+        return taken.possible
+    (units,) = full[name]
+    return tuple(
+        dict.fromkeys(
+            count if count == units else ("bucket", next(size for size in rule.buckets if count <= size))
+            for count in taken.possible
+        )
+    )

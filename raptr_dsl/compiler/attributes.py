@@ -121,6 +121,17 @@ def _idle(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     return word_of(node, scope, ("zero", "skip"), "idle=") or FAILED
 
 
+def _buckets(node: ast.Value, axis: Axis, scope: Scope) -> Any:
+    number = count_of(node, scope, "buckets=", least=1)
+    return FAILED if number is None else number
+
+
+def _buckets_without_effect(rule: AxisRule) -> str:
+    if rule.law.exact and isinstance(rule.size, Exactly):
+        return f"under sample={rule.law.law} the same number of blocks runs in every step"
+    return ""
+
+
 def _train(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     """Rule 33: `LAW(size, …)`, `new`, or `all`."""
     if isinstance(node, ast.Name):
@@ -201,6 +212,7 @@ ATTRIBUTES: dict[str, Attribute] = {
         Attribute("every", _every, _every_without_effect, at_full=("train",)),
         Attribute("scale", _scale),
         Attribute("idle", _idle),
+        Attribute("buckets", _buckets, _buckets_without_effect),
         Attribute("train", _train, at_full=("train",)),
         Attribute("grow", _grow, at_full=("grow",)),
         Attribute("moments", _moments, _moments_without_effect, at_full=("grow",)),

@@ -7,6 +7,7 @@ from typing import Any
 from raptr_dsl.axes import AXES, Axis, Space
 from raptr_dsl.compiler.attributes import FAILED
 from raptr_dsl.compiler.backward import check_backward
+from raptr_dsl.compiler.buckets import with_buckets
 from raptr_dsl.compiler.growth import full_rule, with_growth
 from raptr_dsl.compiler.origins import Origins, Path
 from raptr_dsl.compiler.sizing import Sized, Sizer
@@ -193,7 +194,9 @@ class _Binder:
             choices=sized.choices,
             train=train,
         )
-        return bound if self._can_draw(bound, axis, space, (*path, "law")) else None
+        if not self._can_draw(bound, axis, space, (*path, "law")):
+            return None
+        return with_buckets(bound, space, tiled.stop - tiled.start, rule.buckets) if rule.buckets else bound
 
     def _sizer(self, tiled: Tile, axis: Axis, rule: AxisRule, law: Law, kept: int, path: Path) -> Sizer:
         steps, space = tiled.stop - tiled.start, self._spaces[axis.name]

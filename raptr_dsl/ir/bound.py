@@ -58,12 +58,15 @@ class BoundRule(BoundDraw, Attributes):
     """What one stage does along one axis, in units.
 
     Attributes:
+        buckets: numbers of units, ascending, for which programs are compiled ahead where counts are random; the last
+            holds every count but the full one. Empty: each count has a program.
         train: the units that are trained while they run; None for all of them (rule 33).
         born: in a schedule that grows, how many units there are yet, the first ones; the others are neither touched
             nor evaluated (rules 35, 36). None for all.
         growth: what is copied at the stage's start; None where nothing grows.
     """
 
+    buckets: tuple[int, ...] = ()
     train: BoundDraw | None = None
     born: int | None = None
     growth: Growth | None = None

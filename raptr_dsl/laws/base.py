@@ -180,6 +180,12 @@ class Law(Frozen, ABC):
             return Fraction(0), Fraction(0)
         raise NotImplementedError(f"{self.law} does not say how its counts vary")
 
+    def chances(self, pool: Pool) -> dict[int, Fraction]:
+        """The probability of each number of units that can be on at one site."""
+        if self.exact:
+            return {int(pool.size): Fraction(1)}
+        raise NotImplementedError(f"{self.law} does not say how likely its counts are")
+
     def round_length(self, pool: Pool) -> int | None:
         """After how many draws every unit of the pool has run equally often, by theorem; None where never surely."""
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import floor
+from math import floor, lcm
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from raptr_dsl.laws.base import Draws, Law, Pool, Select
@@ -44,6 +44,18 @@ class Bernoulli(Law):
             chance = Fraction(pool.quota, len(pool.units) or 1)
             return pool.quota * (1 - chance), Fraction(0)
         return sum((p * (1 - p) for p in probabilities(pool)), Fraction(0)), Fraction(0)
+
+    def chances(self, pool: Pool) -> dict[int, Fraction]:
+        """Exactly, in whole multiples of a common denominator: one unit after the other."""
+        each = probabilities(pool)
+        denominator = lcm(*(chance.denominator for chance in each))
+        ways = [1]  # of each count, times denominator to the power of the units so far
+        for chance in each:
+            on = int(chance * denominator)
+            off = denominator - on
+            ways = [off * same + on * fewer for same, fewer in zip([*ways, 0], [0, *ways], strict=True)]
+        total = denominator ** len(each)
+        return {count: Fraction(number, total) for count, number in enumerate(ways) if number}
 
     def sampler(self, pool: Pool) -> Select:
         import numpy as np

@@ -44,6 +44,11 @@ class Systematic(Law):
         variance = rounded_up * (1 - rounded_up)
         return variance, variance
 
+    def chances(self, pool: Pool) -> dict[int, Fraction]:
+        rounded_up = pool.size % 1
+        found = {floor(pool.size): 1 - rounded_up, ceil(pool.size): rounded_up}
+        return {count: chance for count, chance in found.items() if chance} or {int(pool.size): Fraction(1)}
+
     def sampler(self, pool: Pool) -> Select:
         import numpy as np
 
