@@ -70,10 +70,12 @@ class Executed:
 
     `units[axis]` counts unit forwards per optimizer step summed over steps and sites: blocks, groups of heads of
     blocks that ran, groups of hidden units of blocks that ran. `flops` is exact at the plan's nominal shapes.
+    `padded_flops` are no part of them: of idle blocks that filled a program's bucket, and were discarded.
     """
 
     units: Mapping[str, int]
     flops: int
+    padded_flops: int = 0
 
 
 class Trainer(Protocol):
@@ -103,7 +105,13 @@ class Trainer(Protocol):
 class Runner(Protocol):
     """A plan attached to a model that somebody else trains."""
 
-    next_step: int
+    @property
+    def next_step(self) -> int:
+        """The step that has to come next; a resumed run sets it."""
+        ...
+
+    @next_step.setter
+    def next_step(self, step: int) -> None: ...
 
     def step(self, index: int) -> AbstractContextManager[Any]:
         """All micro-batches of optimizer step `index` run inside; the mask is fixed until it exits."""

@@ -109,7 +109,7 @@ def describe(record: Mapping[str, Any], plan: "Plan") -> str:
     if record["event"] == "train":
         return (
             f"{_sizes(record, plan)}loss {record['subnetwork_training_loss']:.3f} ({_trained(plan)})  "
-            f"{record['tokens_per_second']:,.0f} tokens/s"
+            f"{record['tokens_per_second']:,.0f} tokens/s{_utilisation(record)}"
         )
     if record["event"] == "eval":
         return f"held-out loss {record['full_network_held_out_loss']:.4f} (full network)"
@@ -121,6 +121,10 @@ def _brief(record: Mapping[str, Any], plan: "Plan") -> str:
     if record["event"] == "eval":
         return f"held-out {record['full_network_held_out_loss']:.3f}"
     return f"{_sizes(record, plan)}{_trained(plan)} {record['subnetwork_training_loss']:.3f}"
+
+
+def _utilisation(record: Mapping[str, Any]) -> str:
+    return f"  MFU {record['mfu']:.1%}" if "mfu" in record else ""
 
 
 def _trained(plan: "Plan") -> str:

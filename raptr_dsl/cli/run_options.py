@@ -58,6 +58,7 @@ _OTHERS = (
     ("eval-batches", Count(1), "Batches of an evaluation.", 8),
     ("checkpoint-every", Count(), "Steps between checkpoints; 0 for one at the end.", 500),
     ("log-every", Count(1), "Steps between lines of the log.", 10),
+    ("peak-tflops", float, "What the devices could do, for MFU in the log.", "no MFU"),
     ("threads", Count(1), "CPU threads.", "the framework's choice"),
 )
 

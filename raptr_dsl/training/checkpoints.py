@@ -31,7 +31,7 @@ _PROBE_BYTES = 1 << 20
 class Interval(Record, frozen=True):
     """What has gathered since the last line of the log.
 
-    `units` and `tokens` are the planned ones when the interval began; see `account.Account`.
+    `units`, `tokens` and `flops` are the planned ones when the interval began; see `account.Account`.
     """
 
     start: int = 0
@@ -40,6 +40,7 @@ class Interval(Record, frozen=True):
     fastest: float | None = None
     units: dict[str, int] = Field(default_factory=dict)
     tokens: int = 0
+    flops: int = 0
 
 
 class State(Record, frozen=True):

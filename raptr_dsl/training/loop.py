@@ -4,7 +4,7 @@ import math
 from time import perf_counter
 from typing import Any
 
-from raptr_dsl.backend import StepResult, Trainer
+from raptr_dsl.backend import Executed, StepResult, Trainer
 from raptr_dsl.backend.processes import ALONE, Processes
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.flops import full_blocks_cost, head_cost
@@ -35,6 +35,7 @@ class RunSummary(Record, frozen=True):
         seconds: spent in optimizer steps, evaluations and checkpoints left out.
         units: executed unit forwards by axis. flops: executed.
         full_flops: what the full network would cost for the same steps.
+        padded_flops: of idle blocks that filled a program's bucket and were discarded; no part of `flops`.
     """
 
     plan: str
@@ -47,6 +48,7 @@ class RunSummary(Record, frozen=True):
     units: dict[str, int]
     flops: int
     full_flops: int
+    padded_flops: int = 0
 
 
 class Run:
@@ -144,7 +146,7 @@ class Run:
                 name: {"executed": executed.units.get(name, 0), "planned": planned}
                 for name, planned in self._account.units.items()
             },
-            flops={"executed": executed.flops, "planned": self._account.flops},
+            flops=self._flops(executed),
         )
         if found:
             raise audit_failure(self.step, found)
@@ -166,8 +168,14 @@ class Run:
             tokens=self._account.tokens,
             units=dict(executed.units),
             flops=executed.flops,
+            padded_flops=executed.padded_flops,
             full_flops=int(self.step * (full_blocks_cost(shape) + head_cost(shape))),
         )
+
+    def _flops(self, executed: Executed) -> dict[str, int]:
+        """FLOPs so far; those of idle blocks that filled a program's bucket stand apart, where there are any."""
+        padded = {"padded": executed.padded_flops} if executed.padded_flops else {}
+        return {"executed": executed.flops, "planned": self._account.flops, **padded}
 
     def _next(self) -> None:
         cadence = self.settings.cadence
@@ -193,12 +201,12 @@ class Run:
     def _gather(self, loss: float, seconds: float) -> None:
         self._seconds += seconds
         gathered = self._interval
-        self._interval = Interval(
-            start=gathered.start,
-            loss=gathered.loss + loss,
-            seconds=gathered.seconds + seconds,
-            fastest=seconds if gathered.fastest is None else min(gathered.fastest, seconds),
-            units=gathered.units,
+        self._interval = gathered.model_copy(
+            update={
+                "loss": gathered.loss + loss,
+                "seconds": gathered.seconds + seconds,
+                "fastest": seconds if gathered.fastest is None else min(gathered.fastest, seconds),
+            }
         )
 
     def _log_interval(self, index: int, stage: BoundStage, last: StepResult) -> None:
@@ -216,15 +224,24 @@ class Run:
             learning_rate=settings.learning_rate(self.step - 1, self.plan.steps)
             * float(self.plan.rate_factor(self.step - 1)),
             active=mean_active(shape, units, steps),
-            flops={"executed": executed.flops, "planned": self._account.flops},
+            flops=self._flops(executed),
             tokens=self._account.tokens,
             tokens_per_second=tokens / interval.seconds if interval.seconds else 0.0,
+            **self._utilisation(self._account.flops - interval.flops, interval.seconds),
             seconds=self._seconds,
             fastest_step_seconds=interval.fastest,
         )
         if found := mismatches(self._account, executed):
             raise audit_failure(self.step, found)
-        self._interval = Interval(start=self.step, units=dict(self._account.units), tokens=self._account.tokens)
+        account = self._account
+        self._interval = Interval(
+            start=self.step, units=dict(account.units), tokens=account.tokens, flops=account.flops
+        )
+
+    def _utilisation(self, flops: int, seconds: float) -> dict[str, float]:
+        """Model FLOPs utilisation: of what the machine could do in that time, what the active subnetwork needed."""
+        peak = self.settings.cadence.peak_tflops
+        return {"mfu": flops / (seconds * peak * 1e12)} if peak and seconds else {}
 
     def _evaluate(self) -> None:
         begun = perf_counter()

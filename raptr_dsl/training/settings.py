@@ -24,11 +24,15 @@ class DataIdentity(Record, frozen=True):
 
 
 class Cadence(Record, frozen=True):
-    """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it."""
+    """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it.
+
+    `peak_tflops`: what all its devices could do, in 10^12 FLOPs a second; with it the log tells the share used (MFU).
+    """
 
     log_every: int = Field(default=10, ge=1)
     eval_every: int = Field(default=100, ge=0)
     checkpoint_every: int = Field(default=500, ge=0)
+    peak_tflops: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
 
 class RunSettings(Record, frozen=True):

@@ -54,6 +54,17 @@ def test_a_line_of_training_says_what_ran_and_what_it_cost(tmp_path: Path) -> No
     assert {"subnetwork_training_loss", "grad_norm", "tokens_per_second"} <= lines[0].keys()
 
 
+def test_rates_are_of_the_steps_since_the_line_before(tmp_path: Path) -> None:
+    run(tmp_path, log_every=4, peak_tflops=2e-6)
+    lines = [record for record in read_journal(tmp_path / "log.jsonl") if record["event"] == "train"]
+    seconds, flops = 0.0, 0
+    for line in lines:
+        spent, done = line["seconds"] - seconds, line["flops"]["executed"] - flops
+        assert line["tokens_per_second"] * spent == pytest.approx(4 * SHAPE.tokens)
+        assert line["mfu"] * spent * 2e6 == pytest.approx(done)
+        seconds, flops = line["seconds"], line["flops"]["executed"]
+
+
 def test_the_logged_loss_is_the_mean_since_the_line_before(tmp_path: Path) -> None:
     losses = iter(range(12))
     backend = ToyBackend(faults={n: lambda _: StepResult(float(next(losses)), 1.0) for n in range(12)})

@@ -114,13 +114,19 @@ class ToyBackend:
 
 
 def toy_settings(
-    log_every: int = 2, eval_every: int = 4, checkpoint_every: int = 3, sha256: str = "5ha", **train: Any
+    log_every: int = 2,
+    eval_every: int = 4,
+    checkpoint_every: int = 3,
+    peak_tflops: float | None = None,
+    sha256: str = "5ha",
+    **train: Any,
 ) -> RunSettings:
+    cadence = {"log_every": log_every, "eval_every": eval_every, "checkpoint_every": checkpoint_every}
     return RunSettings(
         backend="toy",
         train=TrainSettings(**{"lr": 0.1, **train}),
         data=DataIdentity(paths=("text",), tokenizer="bytes", sha256=sha256),
-        cadence=Cadence(log_every=log_every, eval_every=eval_every, checkpoint_every=checkpoint_every),
+        cadence=Cadence(**cadence, peak_tflops=peak_tflops),
     )
 
 
