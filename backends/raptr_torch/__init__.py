@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from raptr_dsl.backend import Backend, Capabilities, Trainer, TrainSettings
 from raptr_dsl.backend.processes import Processes
+from raptr_dsl.backend.protocol import FEATURES
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
@@ -24,11 +25,13 @@ class TorchBackend:
 
     name = "torch"
     capabilities = Capabilities(
-        axes=frozenset({"depth", "heads", "width"}),
-        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse"}),
+        axes=frozenset({"depth", "heads", "width", "positions", "seq", "batch"}),
+        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float32", "bfloat16", "float64"}),
+        attributes=FEATURES,
     )
+    """Of `raptr train`; models that a plan is attached to have less, see `raptr_torch.apply`."""
 
     def shape(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
 from raptr_dsl.diagnostics import fail
+from raptr_torch.reduction import Active
 from raptr_torch.sites import Part
 
 
@@ -26,16 +27,16 @@ class DDPReduction:
     def __init__(self, wrapper: DistributedDataParallel, model: nn.Module, parts: Mapping[nn.Parameter, Part]) -> None:
         for fact, help in _obstacles(wrapper, model):
             raise fail("ranks-adopt", f"this DistributedDataParallel {fact}", help=help)
-        self._blocks: Container[int] | None = None
+        self._active: Active | None = None
         assert wrapper.process_group is not None
         self._group, self._parts = wrapper.process_group, parts
         wrapper.register_comm_hook(self, _reduce)
 
-    def begin(self, blocks: Container[int] | None) -> None:
-        self._blocks = blocks
+    def begin(self, active: Active | None) -> None:
+        self._active = active
 
     def finish(self) -> None:
-        self._blocks = None
+        self._active = None
 
     abandon = release = finish  # a hook cannot be removed: without a step it reduces whole buckets, as DDP does
 
@@ -59,8 +60,7 @@ class DDPReduction:
 
     def _runs(self, parameter: Tensor) -> bool:
         assert isinstance(parameter, nn.Parameter)
-        block = self._parts[parameter].block
-        return block is None or self._blocks is None or block in self._blocks
+        return self._active is None or self._active(self._parts[parameter])
 
     def _sum(self, flat: Tensor) -> Future[list[Tensor]]:
         work = dist.all_reduce(flat, group=self._group, async_op=True)

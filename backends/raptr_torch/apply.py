@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from raptr_dsl.backend import Backend
+from raptr_dsl.backend import Backend, Capabilities
 from raptr_dsl.backend.checks import require_same_shape
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError, fail
@@ -18,6 +19,9 @@ from raptr_torch.layouts import Layout
 from raptr_torch.model import Transformer
 from raptr_torch.runner import Runner
 from raptr_torch.sites import Sites, TransformerSites
+
+_OF_THE_LOOP = frozenset({"seq", "batch"})
+"""Axes of the data, which the loop around the model cuts: `raptr train` does, a loop of somebody else may not."""
 
 
 def attach(
@@ -44,10 +48,29 @@ def attach(
         RaptrError: the plan is for another shape or says what this backend cannot do, the model cannot be attached or
             is already, or the optimizer would not keep `idle`. The model is left as it was.
     """
-    problems = unsupported(plan, backend)
+    own = isinstance(model, Transformer)
+    capabilities = backend.capabilities
+    lacks, scales = (_OF_THE_LOOP, frozenset()) if own else (_OF_THE_LOOP | {"positions"}, frozenset({"learned"}))
+    capabilities = replace(capabilities, axes=capabilities.axes - lacks, scales=capabilities.scales - scales)
+    require_supported(plan, backend, capabilities)
+    sites = transformer_sites(model, plan) if own else sites_of(model, plan, stacks, layout, example)
+    return attached(plan, sites, optimizer)
+
+
+def require_supported(plan: Plan, backend: Backend, capabilities: Capabilities) -> None:
+    """Refuses what is not among the capabilities.
+
+    Raises:
+        RaptrError: `backend-unsupported`, one for each word.
+    """
+    problems = unsupported(plan, backend, capabilities)
     if problems:
         raise RaptrError(problems)
-    runner = Runner(plan, _sites(model, plan, stacks, layout, example))
+
+
+def attached(plan: Plan, sites: Sites, optimizer: Optimizer | None) -> Runner:
+    """The runner of a plan that the sites can run."""
+    runner = Runner(plan, sites)
     if optimizer is None:
         return runner
     try:
@@ -58,10 +81,19 @@ def attach(
     return runner
 
 
-def _sites(model: nn.Module, plan: Plan, stacks: Sequence[str] | None, layout: Layout | None, example: Any) -> Sites:
-    if not isinstance(model, Transformer):
-        return sites_of(model, plan, stacks, layout, example)
+def transformer_sites(model: Transformer, plan: Plan) -> Sites:
+    """The sites of this package's transformer.
+
+    Raises:
+        RaptrError: `attach-shape`, `attach-twice`.
+    """
     require_same_shape(plan, model.shape)
+    if plan.learns_scales and not model.learned:
+        raise fail(
+            "attach-shape",
+            "the plan trains a factor of each block (scale=learned), and this model has none",
+            help="build the model with them: build(plan.shape, seed, learned=plan.learns_scales)",
+        )
     if model.is_attached:
         raise fail("attach-twice", "the model is attached to a plan already", help="call runner.detach() first")
-    return TransformerSites(model)
+    return TransformerSites(model, {axis for stage in plan.stages for axis in stage.axes})

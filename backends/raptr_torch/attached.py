@@ -23,10 +23,20 @@ class ModuleSites:
 
     Args:
         units: by axis, the layers of every block, of the axes that the plan thins.
+        outside: of modules outside the blocks, `embed` or `head`, where the plan freezes them.
+        outputs: of every block, its output projections, where the plan makes new ones zero.
     """
 
-    def __init__(self, model: nn.Module, stacks: Sequence[Stack], units: Mapping[str, Sequence[AxisLinears]]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        stacks: Sequence[Stack],
+        units: Mapping[str, Sequence[AxisLinears]],
+        outside: Mapping[nn.Module, str],
+        outputs: Mapping[nn.Module, Sequence[nn.Module]],
+    ) -> None:
         self.model = model
+        self._outside, self._outputs = outside, outputs
         self.stacks = tuple(stacks)
         self.axes = frozenset({"depth", *units})
         self._units = units
@@ -38,12 +48,19 @@ class ModuleSites:
         self.blocks: Sequence[nn.Module] = [block for stack in stacks for block in stack.modules]
         index = 0
         for stack in stacks:
-            outputs = Outputs()
+            returned = Outputs()
             for place, (path, block) in enumerate(stack.blocks):
-                state = BlockState(index, path, self._state, outputs, is_first=place == 0)
+                state = BlockState(index, path, self._state, returned, is_first=place == 0)
                 state.selections = {axis: selections[index] for axis, selections in self._selections.items()}
                 make_skippable(block, state)
                 index += 1
+
+    @property
+    def stacked(self) -> Sequence[Sequence[nn.Module]]:
+        return [stack.modules for stack in self.stacks]
+
+    def outputs(self, block: nn.Module) -> Sequence[nn.Module]:
+        return self._outputs[block]
 
     @property
     def parts(self) -> dict[nn.Parameter, Part]:
@@ -59,7 +76,7 @@ class ModuleSites:
         for path, module in self.model.named_modules():
             axis, cut = cuts.get(id(module), (None, None))
             for name, parameter in module.named_parameters(path, recurse=False):
-                part = Part(name, blocks.get(id(module)), None)
+                part = Part(name, blocks.get(id(module)), None, outside=self._outside.get(module))
                 is_cut = cut is not None and (not cut.is_input or name.endswith("weight"))
                 if cut is not None and is_cut:
                     dim = cut.dim if parameter.dim() > 1 else 0
@@ -76,6 +93,9 @@ class ModuleSites:
         self._state.open = Open(self._factors(thinned.get("depth")), meter, bool(thinned))
         return meter
 
+    def evaluate(self, masks: Mapping[str, AxisMask]) -> None:
+        self._state.born = masks["depth"].on.ravel().tolist() if masks else None
+
     def describe(self) -> list[str]:
         found = [
             f"{stack.path}: {len(stack.blocks)} blocks of {type(stack.modules[0]).__qualname__}"
@@ -90,6 +110,7 @@ class ModuleSites:
                 selection.closed = True
 
     def release(self) -> None:
+        self._state.born = None
         for block in self.blocks:
             restore(block)
         for sites in self._units.values():

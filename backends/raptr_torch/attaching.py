@@ -9,15 +9,17 @@ from torch import nn
 
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.ir.plan import Plan
+from raptr_dsl.ir.plan import Growth, Plan
 from raptr_torch.attached import ModuleSites
 from raptr_torch.blocks import has_cache
 from raptr_torch.families import FAMILIES
+from raptr_torch.growth import tensors
 from raptr_torch.layouts import Layout, UnitLinears, layout_of, refusal_of
+from raptr_torch.outside import outside_parts
 from raptr_torch.proof import Call, capture, example_of, prove
 from raptr_torch.stacks import Stack, find_stacks, unwrapped
 from raptr_torch.swap import Swapped
-from raptr_torch.units import AxisLinears
+from raptr_torch.units import AxisLinears, submodule
 
 _CONFIG_OPTIONS = ("output_hidden_states",)
 
@@ -41,8 +43,12 @@ def sites_of(
     _require_odd_blocks_kept(found, plan)
     thinned = sorted({axis for stage in plan.stages for axis in stage.axes} - {"depth"})
     units = {axis: _linears(axis, found, plan.shape, layout) for axis in thinned}
-    _try(model, found, units, layout, example)
-    return ModuleSites(model, found, units)
+    _require_alike_copies(found, plan)
+    outputs = _outputs(found, plan, layout)
+    freezes = any(stage.freeze for stage in plan.stages)
+    example = _tried(model, found, units, layout, example, freezes)
+    outside = outside_parts(model, plan, found, example) if freezes else {}
+    return ModuleSites(model, found, units, outside, outputs)
 
 
 def _require_plain(model: nn.Module) -> None:
@@ -132,6 +138,46 @@ def _require_odd_blocks_kept(stacks: Sequence[Stack], plan: Plan) -> None:
                     )
 
 
+def _require_alike_copies(stacks: Sequence[Stack], plan: Plan) -> None:
+    """A block is copied from one that has the same tensors."""
+    for stack in stacks:
+        kinds = [{name: tensor.shape for name, tensor in tensors(block).items()} for block in stack.modules]
+        for growth in _growths(plan):
+            for place, source in enumerate(growth.sources):
+                if source >= 0 and kinds[place] != kinds[source]:
+                    raise fail(
+                        "attach-blocks",
+                        f"{stack.blocks[place][0]} is not like {stack.blocks[source][0]}, and so cannot be its copy",
+                        help="begin with more blocks, or grow by copy(last), which copies none of the first ones",
+                    )
+
+
+def _outputs(stacks: Sequence[Stack], plan: Plan, given: Layout | None) -> dict[nn.Module, list[nn.Module]]:
+    """The output projections of every block, where the plan makes those of new blocks zero."""
+    if all(source >= 0 for growth in _growths(plan) for source in growth.sources):
+        return {}
+    found = {}
+    for stack in stacks:
+        for path, wrapped in stack.blocks:
+            block = unwrapped(wrapped)
+            layout = given or layout_of(block)
+            if layout is None:
+                raise fail(
+                    "attach-units",
+                    f"grow=zero makes output projections zero, and it is not known which layers of {path}, a "
+                    f"{type(block).__qualname__}, they are",
+                    help="write grow=copy(last), or describe them: attach(…, layout=Layout(heads=…, width=…))",
+                )
+            axes = [axis for axis in (layout.heads, layout.width) if axis is not None]
+            found[wrapped] = [submodule(block, path, axis.output) for axis in axes]
+    return found
+
+
+def _growths(plan: Plan) -> list[Growth]:
+    rules = [stage.axes.get("depth") for stage in plan.stages]
+    return [rule.growth for rule in rules if rule and rule.growth]
+
+
 def _linears(axis: str, stacks: Sequence[Stack], shape: ModelShape, given: Layout | None) -> list[AxisLinears]:
     """The layers of an axis in all blocks."""
     units = shape.kv_heads if axis == "heads" else shape.ffn // shape.width_group
@@ -172,26 +218,40 @@ def _layout(axis: str, path: str, block: nn.Module, given: Layout | None) -> Uni
     return linears
 
 
-def _try(
+def _tried(
     model: nn.Module,
     stacks: Sequence[Stack],
     units: Mapping[str, Sequence[AxisLinears]],
     layout: Layout | None,
     example: Any,
-) -> None:
-    """Runs a tiny batch, where there is one; proves what is to be selected on first and last block of each stack."""
+    freezes: bool,
+) -> Any:
+    """Runs a tiny batch, where there is one; proves what is to be selected on first and last block of each stack.
+
+    Returns:
+        The batch.
+    """
     if example is None:
         example = example_of(model)
     if example is None:
-        if units:
+        if units or freezes:
+            what = (
+                f"{' and '.join(units)} cannot be proven on it" if units else "its embeddings and head cannot be found"
+            )
             raise fail(
                 "attach-example",
-                f"what {type(model).__qualname__} takes is not known, so {' and '.join(units)} cannot be proven on it",
+                f"what {type(model).__qualname__} takes is not known, so {what}",
                 help="give a tiny batch: attach(…, example={name: tensor, …}), or a tuple of positional arguments",
             )
-        return
+        return None
     if any(p.is_meta or type(p) is not nn.Parameter for p in model.parameters()):  # sharded: no forward before training
-        return
+        if freezes:
+            raise fail(
+                "attach-freeze",
+                "embeddings and head of a model that is sharded, or on the meta device, cannot be told apart",
+                help="leave freeze= out of the schedule, and freeze on purpose: parameter.requires_grad_(False)",
+            )
+        return None
     tried = {path: block for stack in stacks for path, block in (stack.blocks[0], stack.blocks[-1])}
     calls = capture(model, tried, example)
     _require_no_cache(calls)
@@ -200,6 +260,7 @@ def _try(
         for path, wrapped in tried.items():
             block = unwrapped(wrapped)
             prove(path, block, calls[path], axis, _layout(axis, path, block, layout), sites[numbers[path]].units)
+    return example
 
 
 def _require_no_cache(calls: Mapping[str, Call]) -> None:

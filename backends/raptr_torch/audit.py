@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from raptr_dsl.axes import AXES
+from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, Step
 
@@ -26,28 +28,25 @@ class Audit:
         return f"{'as planned' if self.holds else 'NOT AS PLANNED'}: " + ", ".join(found)
 
 
-def sites(shape: ModelShape) -> dict[str, int]:
-    """Units of one site of each axis."""
-    return {"depth": shape.layers, "heads": shape.kv_heads, "width": shape.ffn // shape.width_group}
-
-
 def planned_units(step: Step, shape: ModelShape, axes: frozenset[str]) -> Counter[str]:
     """Units that a step is to run; those within blocks that are off do not."""
     depth = step.axes.get("depth")
     blocks = depth.on.ravel().nonzero()[0] if depth else range(shape.blocks)
     found = Counter({"depth": len(blocks)})
     for axis in sorted(axes - {"depth"}):
-        mask = step.axes.get(axis)
-        found[axis] = int(mask.on[blocks].sum()) if mask else len(blocks) * sites(shape)[axis]
+        mask, space = step.axes.get(axis), AXES[axis].space(shape)
+        if AXES[axis].per_block:
+            found[axis] = int(mask.on[blocks].sum()) if mask else len(blocks) * space.units
+        else:
+            found[axis] = int(mask.on.sum()) if mask else space.sites * space.units
     return found
 
 
 def active(units: Mapping[str, int], shape: ModelShape) -> Iterator[tuple[str, float]]:
-    """By axis, active blocks of a step, and active heads and hidden units in the mean of its blocks."""
+    """By axis, active blocks of a step, and active heads, hidden units, … in the mean of its blocks."""
     blocks = units.get("depth", 0)
-    group = {"depth": 1, "heads": shape.heads // shape.kv_heads, "width": shape.width_group}
     for axis, count in units.items():
-        yield axis, count * group[axis] / (1 if axis == "depth" else blocks or 1)
+        yield axis, count * AXES[axis].space(shape).group / ((blocks or 1) if AXES[axis].per_block else 1)
 
 
 def stages(plan: Plan) -> Iterator[str]:
@@ -55,9 +54,25 @@ def stages(plan: Plan) -> Iterator[str]:
     for number, stage in enumerate(plan.stages):
         step = plan.step(stage.start)
         units = planned_units(step, plan.shape, frozenset(step.axes) | {"depth"})
-        whole = {"depth": plan.shape.blocks, "heads": plan.shape.heads, "width": plan.shape.ffn}
         parts = [
-            f"{axis} {count:g}/{whole[axis]}" + (f" idle={stage.axes[axis].idle}" if axis in stage.axes else "")
+            f"{axis} {count:g}/{_whole(axis, plan.shape)}{_said(axis, stage, step)}"
             for axis, count in active(units, plan.shape)
         ]
+        parts += [f"freeze={', '.join(sorted(step.frozen))}"] if step.frozen else []
+        parts += ["blocks are copied"] if plan.growth(number) else []
         yield f"stage {stage.name or number + 1}, steps {stage.start:,} to {stage.stop - 1:,}: {', '.join(parts)}"
+
+
+def _whole(axis: str, shape: ModelShape) -> int:
+    space = AXES[axis].space(shape)
+    return space.units * space.group * (1 if AXES[axis].per_block else space.sites)
+
+
+def _said(axis: str, stage: BoundStage, step: Step) -> str:
+    """What becomes of the units of an axis that do not run, and how many blocks train."""
+    rule, mask = stage.axes.get(axis), step.axes.get(axis)
+    if rule is None or not AXES[axis].has_weights:
+        return ""
+    if rule.train is None or mask is None or mask.trains is None:
+        return f" idle={rule.idle}"
+    return f" idle={rule.idle}, {int((mask.on & mask.trains).sum())} of them train"

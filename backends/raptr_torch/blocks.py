@@ -55,9 +55,11 @@ class ModelState:
 
     Attributes:
         open: the step at hand; None: a training forward is refused.
+        born: which blocks an evaluation runs; None for all of them.
     """
 
     open: Open | None = None
+    born: Sequence[bool] | None = None
 
 
 @dataclass
@@ -79,7 +81,13 @@ class BlockState:
     is_first: bool
     selections: dict[str, Selection] = field(default_factory=dict)
 
-    def call(self, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def evaluate(self, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A forward of the block in evaluation: full and unscaled, if it is born."""
+        if self.model.born is None or self.model.born[self.index]:
+            return run(*args, **kwargs)
+        return self._identity(run, args, kwargs)
+
+    def call(self, block: nn.Module, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A forward of the block in training."""
         if torch.compiler.is_compiling():
             _refuse_compilation(self.path)
@@ -97,6 +105,7 @@ class BlockState:
         output = run(*args, **kwargs)
         if not is_recomputing:
             now.meter.ran(self)
+            _require_graph(output, block, self.path)
         hidden = _hidden(args, kwargs)
         self._see(output, hidden, args, kwargs)
         if factor is None:
@@ -143,8 +152,8 @@ class SkippableBlock(Swapped):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run = cast(Any, super()).__call__
         if not self.training:
-            return run(*args, **kwargs)
-        return self._raptr_block.call(run, args, kwargs)
+            return self._raptr_block.evaluate(run, args, kwargs)
+        return self._raptr_block.call(cast(Any, self), run, args, kwargs)
 
 
 def make_skippable(block: nn.Module, state: BlockState) -> None:
@@ -174,6 +183,20 @@ def _is_same(output: Any, given: Any) -> bool:
     if not isinstance(output, Tensor) or not isinstance(given, Tensor):
         return False
     return output is given or (output.shape == given.shape and output.data_ptr() == given.data_ptr() != 0)
+
+
+def _require_graph(output: Any, block: nn.Module, path: str) -> None:
+    """Refuses a block that would train without gradients, silently: its input has none, as under frozen embeddings."""
+    first = output[0] if isinstance(output, tuple) and output else output
+    if not torch.is_grad_enabled() or not isinstance(first, Tensor) or first.requires_grad:
+        return
+    if any(parameter.requires_grad for parameter in block.parameters()):
+        raise fail(
+            "attach-option",
+            f"{path} is to train, and its output has no gradient: reentrant checkpointing loses those of a block whose "
+            "input has none",
+            help="checkpoint with use_reentrant=False",
+        )
 
 
 def _is_recomputing() -> bool:

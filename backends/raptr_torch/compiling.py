@@ -27,14 +27,14 @@ class CompiledBlocks:
 
     Attributes:
         graphs: how many were built so far. expected: how many the plan can need:
-            kinds of blocks · (sizes of heads and width in the plan + 1 for evaluation).
+            kinds of blocks · (sizes of heads and width in the plan · `tracked` + 1 for evaluation).
     """
 
     def __init__(
         self, blocks: Sequence[nn.Module], plan: Plan, backend: str | Callable[..., Any], options: Any
     ) -> None:
         self.graphs = 0
-        self.expected = kinds(blocks) * (sizes(plan) + 1)
+        self.expected = kinds(blocks) * (sizes(plan) * tracked(plan) + 1)
         self._blocks = blocks
         config = torch._dynamo.config
         self._before = {word: getattr(config, word) for word in _SETTINGS}
@@ -64,6 +64,12 @@ def kinds(blocks: Sequence[nn.Module]) -> int:
         (type(unwrapped(block)), tuple((name, p.shape) for name, p in block.named_parameters())) for block in blocks
     }
     return len(described)
+
+
+def tracked(plan: Plan) -> int:
+    """In how many ways blocks can differ in what autograd tracks: their weights or not, their input or not."""
+    weights = any(rule.train is not None for stage in plan.stages if (rule := stage.axes.get("depth")))
+    return (1 + weights) * (1 + any("embed" in stage.freeze for stage in plan.stages))
 
 
 def sizes(plan: Plan) -> int:

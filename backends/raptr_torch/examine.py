@@ -92,7 +92,11 @@ def _prime_one(optimizer: Optimizer, parameter: nn.Parameter) -> None:
     finally:
         parameter.copy_(weights)  # some decay or project whatever the learning rate is
         parameter.grad = gradient
-    state = optimizer.state[parameter]
+    forget(optimizer.state[parameter])
+
+
+def forget(state: dict[str, Any]) -> None:
+    """Makes the state of a parameter what it was before the first step, in place; of an optimizer that primes."""
     for word, value in state.items():
         if isinstance(value, Tensor):
             value.zero_()

@@ -42,11 +42,19 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class RunningBlock:
-    """One block that runs: the factor of its update (None for 1), and the units of its two halves."""
+    """One block that runs.
+
+    Attributes:
+        heads, width: the units of its two halves.
+        factor: of its update, None for 1; with `is_learned`, times the block's own.
+        positions: int64[count] ascending positions that it sees, None for all; the others pass it by.
+    """
 
     heads: Units
     width: Units
     factor: float | None = None
+    is_learned: bool = False
+    positions: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class InputProjection(nn.Module):
         """[batch, seq, hidden] → [batch, seq, count·size]."""
         weight, bias = units.select(self.weight), units.select(self.bias)
         product = F.linear(x, weight.flatten(0, 1), bias.flatten())
-        meter.matmul(x, product)
+        meter.matmul(x, weight, product)
         return product
 
 
@@ -87,7 +95,7 @@ class OutputProjection(nn.Module):
         if units.factor is not None:
             weight = weight * units.factor  # in any real run a smaller tensor than x
         product = torch.addmm(self.bias, x.flatten(0, 1), weight.flatten(0, 1))
-        meter.matmul(x, product)
+        meter.matmul(x, weight, product)
         return product.view(*x.shape[:2], -1)
 
 
@@ -139,21 +147,38 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each behind its norm; both updates of the residual stream carry the factor."""
+    """Attention, then feed-forward, each behind its norm; both updates of the residual stream carry the factor.
 
-    def __init__(self, shape: ModelShape) -> None:
+    Attributes:
+        factor: the trained factor (rule 31), where the model has them.
+    """
+
+    def __init__(self, shape: ModelShape, learned: bool = False) -> None:
         super().__init__()
+        self.seq = shape.seq
         self.attention_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
         self.attention = Attention(shape)
         self.ffn_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
         self.ffn = FeedForward(shape)
+        self.factor = nn.Parameter(torch.empty(())) if learned else None
 
     def forward(self, y: Tensor, running: RunningBlock, meter: Meter) -> Tensor:
         """y + factor · f(y), with f(y) what the block adds to y at factor 1; [batch, seq, hidden]."""
         meter.units["depth"] += 1
+        if running.positions is None:
+            meter.units["positions"] += self.seq
+            return self._run(y, running, meter)
+        meter.units["positions"] += len(running.positions)
+        seen = self._run(y.index_select(1, running.positions), running, meter)
+        return y.index_copy(1, running.positions, seen)
+
+    def _run(self, y: Tensor, running: RunningBlock, meter: Meter) -> Tensor:
         attended = self.attention(self._attention_input(y, running), running.heads, meter)
         inner = y + attended
         update = self.ffn(self._ffn_input(inner, running), running.width, meter)
+        if running.is_learned and self.factor is not None:
+            factor = self.factor if running.factor is None else self.factor * running.factor
+            return y + factor * (attended + update)
         if running.factor is None:
             return inner + update
         return torch.add(y, attended + update, alpha=running.factor)
@@ -169,22 +194,24 @@ class Transformer(nn.Module):
     """A decoder (`shape.causal`) or an encoder; see `raptr_dsl.backend.network` for its parameters.
 
     Attributes:
-        running: what a training forward runs: everything unless a runner says otherwise. Evaluation always runs
-            everything. None: a runner is attached and no step is open, so that a training forward is refused.
+        running: what a training forward runs: everything unless a runner says otherwise. None: a runner is attached
+            and no step is open, so that a training forward is refused.
+        evaluated: what an evaluation runs: everything, unless a runner says that some blocks are not born yet.
+        learned: whether each block has a trained factor.
     """
 
     running: Running | None
 
-    def __init__(self, shape: ModelShape) -> None:
+    def __init__(self, shape: ModelShape, learned: bool = False) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.learned = shape, learned
         self.embedding = nn.Embedding(shape.vocab, shape.hidden)
         self.position = nn.Embedding(shape.seq, shape.hidden)
-        self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
+        self.blocks = nn.ModuleList(Block(shape, learned) for _ in range(shape.layers))
         self.norm = nn.LayerNorm(shape.hidden, NORM_EPS)
         self.head = None if shape.tied else nn.Linear(shape.hidden, shape.vocab, bias=False)
         self.everything = running_in_full(shape)
-        self.running = self.everything
+        self.running = self.evaluated = self.everything
 
     def forward(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """Logits.
@@ -196,7 +223,7 @@ class Transformer(nn.Module):
         Returns:
             [batch, p, vocab], or [batch, seq, vocab].
         """
-        running = self.running if self.training else self.everything
+        running = self.running if self.training else self.evaluated
         if running is None:
             raise fail(
                 "step-outside",
@@ -206,6 +233,8 @@ class Transformer(nn.Module):
             )
         meter = running.meter
         meter.passes += 1
+        meter.rows += inputs.shape[0]
+        meter.units["seq"] += inputs.shape[1]
         y = self.embedding(inputs) + self.position.weight[: inputs.shape[1]]
         for block, parts in zip(self.blocks, running.blocks, strict=True):
             if parts is not None:
@@ -213,8 +242,9 @@ class Transformer(nn.Module):
         if positions is not None:
             y = y.flatten(0, 1).index_select(0, _flat(positions, inputs.shape[1])).view(*positions.shape, -1)
         y = self.norm(y)
-        logits = F.linear(y, self.embedding.weight if self.head is None else self.head.weight)
-        meter.matmul(y, logits)
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        logits = F.linear(y, weight)
+        meter.matmul(y, weight, logits)
         return logits
 
     @property
@@ -224,7 +254,7 @@ class Transformer(nn.Module):
 
     def __getstate__(self) -> dict[str, object]:
         """A copy (an average of weights, a pickle) belongs to no runner."""
-        return {**self.__dict__, "running": self.everything}
+        return {**self.__dict__, "running": self.everything, "evaluated": self.everything}
 
 
 def running_in_full(shape: ModelShape, meter: Meter | None = None) -> Running:
@@ -233,12 +263,16 @@ def running_in_full(shape: ModelShape, meter: Meter | None = None) -> Running:
     return Running((block,) * shape.layers, meter or Meter())
 
 
-def build(shape: ModelShape, seed: int, dtype: torch.dtype = torch.float32) -> Transformer:
-    """The transformer with the initial weights that every backend has for that seed."""
+def build(shape: ModelShape, seed: int, dtype: torch.dtype = torch.float32, *, learned: bool = False) -> Transformer:
+    """The transformer with the initial weights that every backend has for that seed.
+
+    Args:
+        learned: whether each block has a trained factor, as plans with `scale=learned` need: `plan.learns_scales`.
+    """
     with torch.device("meta"):
-        model = Transformer(shape)
+        model = Transformer(shape, learned)
     model.to_empty(device="cpu")
-    load_values(model, initial_values(shape, seed))
+    load_values(model, initial_values(shape, seed, learned))
     return model.to(dtype)
 
 

@@ -1,24 +1,29 @@
-"""`idle`: what an optimizer does to parameters that did not run, by its public step hooks.
+"""What an optimizer does to parameters that did not run or do not train, by its public step hooks.
 
-Before the update, what idles under `zero` is lent a gradient of zeros (one buffer a shape) and what idles under `skip`
-is taken out of the optimizer's sight: whole tensors by having no gradient, rows of unit-major tensors by `rows`. After
-it, all is as before.
+Before the update, what idles under `zero` is lent a gradient of zeros (one buffer a shape). What idles under `skip`,
+and what does not train, is taken out of the optimizer's sight: whole tensors by having no gradient, rows of unit-major
+tensors by `rows`. Where the learning rate climbs again, it is multiplied. After the update, all is as before.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from raptr_dsl.axes import AXES
 from raptr_dsl.diagnostics import fail
+from raptr_dsl.ir.bound import BoundRule
+from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch.examine import Facts, examine, prime
 from raptr_torch.rows import Narrowing
 from raptr_torch.sites import Part
+from raptr_torch.training import parameters_rest, trains
 
 
 class OptimizerBinding:
@@ -32,7 +37,8 @@ class OptimizerBinding:
         self.optimizer = optimizer
         held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         _require_own(optimizer, held, parts)
-        self._parts = {p: parts[p] for p in held if p in parts and parts[p].block is not None}
+        self._parts = {p: parts[p] for p in held if p in parts}
+        self._has_factors = any(part.is_factor for part in self._parts.values())
         self._plan = plan
         self._step: Step | None = None
         self._updates_left: float = 0
@@ -43,6 +49,7 @@ class OptimizerBinding:
         self._lent: list[nn.Parameter] = []
         self._hidden: list[tuple[nn.Parameter, Tensor]] = []
         self._narrowing: Narrowing | None = None
+        self._rates: list[tuple[dict[str, Any], Any]] = []
         self._nesting = 0
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -73,11 +80,26 @@ class OptimizerBinding:
 
     def _examine(self) -> list[Facts]:
         """Refuses what `idle` cannot mean under this optimizer."""
-        groups = [g for g in self.optimizer.param_groups if any(p in self._parts for p in g["params"])]
-        rules = {(axis, rule.idle) for stage in self._plan.stages for axis, rule in stage.axes.items()}
+        plan, name = self._plan, type(self.optimizer).__qualname__
+        blocks = {p for p, part in self._parts.items() if part.block is not None}
+        rules = {
+            (axis, rule.idle)
+            for stage in plan.stages
+            for axis, rule in stage.axes.items()
+            if _can_idle(axis, rule, plan.shape)
+        }
         per_block = {part.axis for part in self._parts.values()}
-        name = type(self.optimizer).__qualname__
-        facts = [examine(self.optimizer, group) for group in groups] if rules else []
+        rests = parameters_rest(plan)
+        groups = [g for g in self.optimizer.param_groups if not blocks.isdisjoint(g["params"])]
+        others = [g for g in self.optimizer.param_groups if blocks.isdisjoint(g["params"])] if rests else []
+        facts = [examine(self.optimizer, group) for group in groups] if rules or rests else []
+        if rests and not all(fact.primes for fact in (*facts, *(examine(self.optimizer, group) for group in others))):
+            raise fail(
+                "optimizer-idle-start",
+                f"the state of {name} cannot be created before its first step without changing that step, so parts "
+                "that the plan does not train for now would leave gaps in checkpoints",
+                help="use another optimizer, or a schedule without depth.train, freeze and grow",
+            )
         for axis, idle in sorted(rules):
             if idle == "zero" and not all(fact.fades for fact in facts):
                 raise fail(
@@ -114,13 +136,21 @@ class OptimizerBinding:
         self._updates_left -= 1
         self._nesting = 1
         step = self._step
-        if step is None or all(mask.full for mask in step.axes.values()):
+        if step is None:
+            return
+        self._climb(step)
+        if self._touches_all(step):
             return
         rules = self._plan.stages[step.stage].axes
         depth = step.axes.get("depth")
         narrowing = Narrowing(self.optimizer)
         for parameter, part in self._parts.items():
             if not parameter.requires_grad:
+                continue
+            if not trains(part, step):
+                self._idle(parameter, "skip")
+                continue
+            if part.block is None:
                 continue
             if depth is not None and not depth.on.ravel()[part.block]:
                 self._idle(parameter, rules["depth"].idle)
@@ -145,10 +175,25 @@ class OptimizerBinding:
             parameter.grad = None
         for parameter, gradient in self._hidden:
             parameter.grad = gradient
-        self._lent, self._hidden = [], []
+        for group, rate in self._rates:
+            group["lr"] = rate
+        self._lent, self._hidden, self._rates = [], [], []
         if self._narrowing is not None:
             self._narrowing.end()
             self._narrowing = None
+
+    def _touches_all(self, step: Step) -> bool:
+        everything = all(mask.full and mask.trains is None for mask in step.axes.values())
+        return everything and not step.frozen and not self._has_factors
+
+    def _climb(self, step: Step) -> None:
+        """Multiplies the learning rates by what `rewarm` says."""
+        factor = self._plan.rate_factor(step.index)
+        if factor == 1:
+            return
+        for group in self.optimizer.param_groups:
+            self._rates.append((group, group["lr"]))
+            group["lr"] = group["lr"] * float(factor)
 
     def _idle(self, parameter: nn.Parameter, rule: str) -> None:
         if rule == "zero" and parameter.grad is None:
@@ -167,6 +212,15 @@ class OptimizerBinding:
         else:
             parameter.grad = self._zeros[key] = torch.zeros_like(parameter)
         self._lent.append(parameter)
+
+
+def _can_idle(axis: str, rule: BoundRule, shape: ModelShape) -> bool:
+    """Whether some unit of weights that is born may be off."""
+    if not AXES[axis].has_weights:
+        return False
+    whole = AXES[axis].space(shape).units if rule.born is None else rule.born
+    settled = rule.sizes and rule.measure == "units" and not rule.choices
+    return not (settled and all(border.value >= whole for border in rule.sizes))
 
 
 def _require_own(optimizer: Optimizer, held: list[nn.Parameter], parts: Mapping[nn.Parameter, Part]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -18,8 +18,9 @@ from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch.adopted import DDPReduction
 from raptr_torch.agreement import Agreement, layout
 from raptr_torch.meter import Meter
-from raptr_torch.reduction import BlockReduction, Reduction
+from raptr_torch.reduction import Active, BlockReduction, Reduction
 from raptr_torch.sites import Sites
+from raptr_torch.training import runs_untrained, trains
 
 
 class Ranks(Protocol):
@@ -83,7 +84,7 @@ class Together:
         try:
             self._begin(step)
             if reduction is not None:
-                reduction.begin(_blocks(step))
+                reduction.begin(_active(step))
             self._running = step, meter
             yield
             self.average()
@@ -146,6 +147,7 @@ def distribute(plan: Plan, sites: Sites, micro_batches: int | None, timeout: tim
     is_sharded = any(isinstance(parameter, DTensor) for parameter in sites.parts)
     if is_sharded:
         _require_whole_rows(plan)
+        _require_trained(plan)
     agreement, claims = _meet(plan, sites, micro_batches, timeout)
     if is_sharded:
         return Together(plan, agreement, claims)
@@ -180,9 +182,20 @@ def _require_whole_rows(plan: Plan) -> None:
         )
 
 
-def _blocks(step: Step | None) -> Container[int] | None:
-    """The blocks that run; None for all of them, however often."""
+def _require_trained(plan: Plan) -> None:
+    """Refuses to run what does not train: FSDP2 decides once which of its weights have gradients."""
+    if any(map(runs_untrained, plan.stages)):
+        raise fail(
+            "ranks-sharded-train",
+            "the model is sharded by FSDP2, which would compute and send the gradients of what the plan does not train",
+            help="leave depth.train and freeze out of the schedule, or train without FSDP2 by runner.distribute()",
+        )
+
+
+def _active(step: Step | None) -> Active | None:
+    """Whether a parameter runs and trains; None for all of them, however often."""
     if step is None:
         return None
     depth = step.axes.get("depth")
-    return range(1 << 31) if depth is None else set(depth.on.ravel().nonzero()[0].tolist())
+    on = None if depth is None else depth.on.ravel()
+    return lambda part: trains(part, step) and (on is None or part.block is None or bool(on[part.block]))

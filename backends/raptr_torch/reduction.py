@@ -7,7 +7,7 @@ experts) waits for the step's exit. What no rank has a gradient of keeps none, a
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Protocol
@@ -19,12 +19,15 @@ from torch import Tensor, nn
 from raptr_dsl.diagnostics import fail
 from raptr_torch.sites import Part
 
+Active = Callable[[Part], bool]
+"""Whether a parameter has a gradient in a step."""
+
 
 class Reduction(Protocol):
     """Who averages the gradients."""
 
-    def begin(self, blocks: Container[int] | None) -> None:
-        """A step begins in which those blocks run; None for training in full, with any number of micro-batches."""
+    def begin(self, active: Active | None) -> None:
+        """A step begins that trains those parameters; None for all, with any number of micro-batches."""
         ...
 
     def finish(self) -> None:
@@ -42,9 +45,9 @@ class Reduction(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bucket:
-    """Parameters that are reduced together: neighbours of one block, dtype and device."""
+    """Parameters that are reduced together: neighbours of one block, dtype and device. `part`: the first one's."""
 
-    block: int | None
+    part: Part
     parameters: tuple[nn.Parameter, ...]
 
 
@@ -78,11 +81,11 @@ class BlockReduction:
         self._flights: list[Flight] = []
         self._overlaps = False
 
-    def begin(self, blocks: Container[int] | None) -> None:
-        self._queue = [b for b in self._buckets if blocks is None or b.block is None or b.block in blocks]
+    def begin(self, active: Active | None) -> None:
+        self._queue = [bucket for bucket in self._buckets if active is None or active(bucket.part)]
         self._missing = {bucket: len(bucket.parameters) for bucket in self._queue}
         self._arrivals, self._flights = {}, []
-        self._overlaps = blocks is not None and self._micro_batches is not None
+        self._overlaps = active is not None and self._micro_batches is not None
 
     def finish(self) -> None:
         while self._queue:
@@ -154,10 +157,12 @@ def _hand_out(flight: Flight) -> None:
 def _buckets(parameters: Sequence[nn.Parameter], parts: Mapping[nn.Parameter, Part]) -> list[Bucket]:
     """Runs of neighbours, last first."""
 
-    def kind(parameter: nn.Parameter) -> tuple[int | None, torch.dtype, torch.device]:
-        return parts[parameter].block, parameter.dtype, parameter.device
+    def kind(parameter: nn.Parameter) -> tuple[object, ...]:
+        part = parts[parameter]
+        return part.block, part.outside, part.is_factor, parameter.dtype, parameter.device
 
-    return [Bucket(key[0], tuple(run)) for key, run in groupby(reversed(parameters), kind)]
+    runs = [tuple(run) for _, run in groupby(reversed(parameters), kind)]
+    return [Bucket(parts[run[0]], run) for run in runs]
 
 
 @torch.no_grad()

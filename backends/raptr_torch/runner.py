@@ -25,9 +25,11 @@ from raptr_torch import ranks
 from raptr_torch.agreement import TIMEOUT
 from raptr_torch.audit import Audit, active, planned_units, stages
 from raptr_torch.compiling import CompiledBlocks, warm_up
+from raptr_torch.growth import grow, require_one_optimizer
 from raptr_torch.meter import Meter
 from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
+from raptr_torch.training import Constants, is_partial
 from raptr_torch.watch import leave, watch
 
 logger = logging.getLogger("raptr_torch")
@@ -42,8 +44,10 @@ class Runner:
 
     def __init__(self, plan: Plan, sites: Sites) -> None:
         self.plan = plan
-        self.next_step = 0
         self._sites = sites
+        self._constants = Constants()
+        self._grown = -1
+        self.next_step = 0
         self._bindings: list[OptimizerBinding] = []
         self._is_open = self._is_complete = False
         self._units: Counter[str] = Counter()
@@ -55,6 +59,16 @@ class Runner:
         self._ranks: ranks.Ranks = ranks.Alone()
         watch(self)
         sites.refuse()
+
+    @property
+    def next_step(self) -> int:
+        return self._next_step
+
+    @next_step.setter
+    def next_step(self, step: int) -> None:
+        self._next_step = step
+        last = step if self._grown == step else max(step - 1, 0)
+        self._sites.evaluate(self.plan.evaluated(min(last, self.plan.steps - 1)))
 
     def bind(self, optimizer: Optimizer) -> None:
         """Makes the optimizer obey `idle`; several optimizers may each hold a part of the parameters.
@@ -132,6 +146,7 @@ class Runner:
         self._require_turn(index)
         step = self.plan.step(index)
         with self._running(step) as meter, self._ranks.together(step, meter):
+            self._grow(index)
             yield step
         self._commit(step, meter)
 
@@ -249,12 +264,14 @@ class Runner:
             "units": {axis: self._units[axis] for axis in sorted(self._sites.axes)},
             "planned": {axis: self._planned[axis] for axis in sorted(self._sites.axes)},
             "flops": self._flops,
+            "grown": self._grown,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self._require_closed()
-        self.next_step, self._flops = state["next_step"], state["flops"]
+        self._grown, self._flops = state.get("grown", -1), state["flops"]
+        self.next_step = state["next_step"]
         self._units, self._planned = +Counter(state["units"]), +Counter(state["planned"])
 
     @contextmanager
@@ -263,6 +280,8 @@ class Runner:
         for binding in self._bindings:
             binding.expect(step)
         try:
+            if step is not None and is_partial(step):
+                self._constants.hold(self._sites.parts, step)
             yield self._sites.run(step)
         except BaseException:
             for binding in self._bindings:
@@ -270,13 +289,24 @@ class Runner:
             raise
         finally:
             self._is_open = False
+            self._constants.release()
             self._sites.refuse()
+
+    def _grow(self, index: int) -> None:
+        """Copies what a stage copies before its first step: once, also where that step fails and is taken again."""
+        growth = self.plan.grows_at(index)
+        if growth is None or self._grown == index:
+            return
+        grow(growth, self._sites.stacked, self._sites.outputs, [binding.optimizer for binding in self._bindings])
+        self._grown = index
+        self._sites.evaluate(self.plan.evaluated(index))
 
     def _commit(self, step: Step, meter: Meter) -> None:
         """Adds what one step ran."""
         units = meter.per_step()
         if self._last is None and logger.isEnabledFor(logging.INFO):
             logger.info(self.summary())
+        units = {axis: units.get(axis, 0) for axis in sorted(self._sites.axes)}
         self.next_step, self._last = step.index + 1, (step, units)
         self._flops += meter.flops
         self._units.update(units)
@@ -322,6 +352,10 @@ class Runner:
                 + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
                 help="bind every optimizer; parameters that are not to be trained: requires_grad_(False)",
             )
+        rules = [stage.axes.get("depth") for stage in self.plan.stages]
+        growths = [rule.growth for rule in rules if rule and rule.growth]
+        optimizers = [binding.optimizer for binding in self._bindings]
+        require_one_optimizer(growths, self._sites.stacked, optimizers)
         self._is_complete = True
 
     def _require_closed(self) -> None:

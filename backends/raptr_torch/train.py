@@ -13,13 +13,14 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
-from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch, share_of
-from raptr_dsl.backend.checks import require_dtype, require_finite, require_micro_batches
+from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch, share_of, shortened
+from raptr_dsl.backend.checks import require_dtype, require_finite, require_head_everywhere, require_micro_batches
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.backend.processes import processes_of
+from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import checkpoint
-from raptr_torch.apply import attach
+from raptr_torch.apply import attached, require_supported, transformer_sites
 from raptr_torch.model import Transformer, build
 from raptr_torch.processes import device, mean
 
@@ -35,16 +36,21 @@ class TorchTrainer:
 
     def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
         require_dtype(settings, backend.name, backend.capabilities)
+        require_supported(plan, backend, backend.capabilities)
+        require_head_everywhere(plan, backend.name)
         processes = processes_of(backend)
         self.rank, self.ranks = processes.rank, processes.size
         require_micro_batches(plan.shape, settings, self.ranks)
+        sizes = batch_sizes(plan)
+        _require_divided(sizes, self.ranks)
         self.plan, self.settings = plan, settings
         self.device = device()
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
-        self.model = build(plan.shape, settings.init_seed, dtype).to(self.device)
+        self.model = build(plan.shape, settings.init_seed, dtype, learned=plan.learns_scales).to(self.device)
         self.optimizer = adamw(self.model, settings)
-        self.runner = attach(backend, self.model, plan, self.optimizer)
-        self.runner.distribute(micro_batches=settings.micro_batches)
+        self.runner = attached(plan, transformer_sites(self.model, plan), self.optimizer)
+        # a batch may shrink to fewer sequences than there are micro-batches
+        self.runner.distribute(micro_batches=None if sizes else settings.micro_batches)
 
     def step(self, index: int, batch: Batch) -> StepResult:
         """Optimizer step `index`; loss and gradients are means over all targets of the step.
@@ -57,8 +63,8 @@ class TorchTrainer:
             group["lr"] = self.settings.learning_rate(index, self.plan.steps)
         self.model.train()
         try:
-            with self.runner.step(index):
-                own_loss = self._accumulate(share_of(batch, self.rank, self.ranks))
+            with self.runner.step(index) as step:
+                own_loss = self._accumulate(share_of(shortened(batch, step.axes), self.rank, self.ranks))
                 self.runner.average()
                 loss, norm = mean(own_loss, self.device), self._clip()
                 require_finite(index, loss, norm)
@@ -69,14 +75,15 @@ class TorchTrainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """The mean loss over all targets, of the full network, unscaled (rule 36)."""
+        """The mean loss over all targets, of all blocks that are born, unscaled (rule 36)."""
         self.model.eval()
         return mean(mean_loss(batches, self.plan.shape, self._own_loss), self.device)
 
     def executed(self) -> Executed:
         """What ran on all ranks, which take equal shares of every batch."""
         executed = self.runner.executed()
-        return Executed(units=executed.units, flops=executed.flops * self.ranks)
+        units = {axis: count * (self.ranks if axis == "batch" else 1) for axis, count in executed.units.items()}
+        return Executed(units=units, flops=executed.flops * self.ranks)
 
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state, counts and random states into an existing, empty folder."""
@@ -131,10 +138,27 @@ class TorchTrainer:
         return nullcontext()
 
 
+def batch_sizes(plan: Plan) -> set[int]:
+    """The sequences of a step, where the plan thins them in some stage; else none."""
+    rules = [stage.axes["batch"] for stage in plan.stages if "batch" in stage.axes]
+    return {size for rule in rules for size in (*(int(border.value) for border in rule.sizes), *rule.choices)}
+
+
+def _require_divided(sizes: set[int], ranks: int) -> None:
+    """Refuses steps whose sequences the ranks cannot share out evenly: their gradients are averaged as they are."""
+    uneven = sorted(size for size in sizes if size % ranks)
+    if uneven:
+        raise fail(
+            "ranks-batch",
+            f"{ranks} ranks do not divide a batch of {uneven[0]} sequences, which the plan asks for",
+            help=f"give the batch sizes that are multiples of {ranks} in the schedule, or start fewer ranks",
+        )
+
+
 def adamw(model: Transformer, settings: TrainSettings) -> AdamW:
     """AdamW as `TrainSettings` words it: decay on the matrices only."""
     tensors = dict(model.named_parameters())
-    table = parameters(model.shape)
+    table = parameters(model.shape, model.learned)
     groups = [
         {
             "params": [tensors[entry.name] for entry in table if entry.decay],

@@ -76,7 +76,7 @@ def everything(selection: Selection) -> None:
 
 
 def _cut(block: nn.Module, path: str, name: str, sections: int, units: int, *, is_input: bool) -> tuple[nn.Module, Cut]:
-    linear = _module(block, path, name)
+    linear = submodule(block, path, name)
     weight: Any = getattr(linear, "weight", None)
     problem = _problem(linear, weight)
     if problem:
@@ -105,14 +105,15 @@ def _sized(block: nn.Module, path: str, words: Sequence[str]) -> list[tuple[nn.M
     by_owner: dict[nn.Module, list[str]] = {}
     for word in words:
         owner, _, attribute = word.rpartition(".")
-        module = _module(block, path, owner) if owner else block
+        module = submodule(block, path, owner) if owner else block
         if not isinstance(module.__dict__.get(attribute), int) or isinstance(module, Sized):
             raise _unfit(path, word, "is no number of a module")
         by_owner.setdefault(module, []).append(attribute)
     return [(module, tuple(sorted(attributes))) for module, attributes in by_owner.items()]
 
 
-def _module(block: nn.Module, path: str, name: str) -> nn.Module:
+def submodule(block: nn.Module, path: str, name: str) -> nn.Module:
+    """A layer of a block of that path; refused by name where it is missing."""
     try:
         return block.get_submodule(name)
     except AttributeError:
