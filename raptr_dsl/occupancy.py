@@ -168,7 +168,7 @@ def _sizes(
 ) -> tuple[int | tuple[str, int], ...]:
     """What tells programs apart along one axis: how many units run, or the bucket that holds them unless all do."""
     rule = stage.axes.get(name)
-    if rule is None or not rule.buckets:
+    if rule is None or not rule.buckets or rule.train is not None:
         return taken.possible
     (units,) = full[name]
     return tuple(
