@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, cast
 
@@ -35,6 +35,8 @@ class DrawnPlan:
     idle: Mapping[str, str] = field(default_factory=dict)
     scale: str = "none"
     keep: tuple[int, ...] = ()
+    frozen: Sequence[frozenset[str]] = ()
+    learns_scales: bool = False
 
     @property
     def steps(self) -> int:
@@ -48,10 +50,8 @@ class DrawnPlan:
         }
         return (BoundStage(start=0, stop=self.steps, duration=Fraction(self.steps), axes=axes),)
 
-    learns_scales = False
-
     def step(self, index: int) -> Step:
-        return Step(index, 0, self.masks[index])
+        return Step(index, 0, self.masks[index], self.frozen[index] if self.frozen else frozenset())
 
     def grows_at(self, step: int) -> None:
         """Nothing grows."""
@@ -159,6 +159,37 @@ def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
             scale = np.broadcast_to(np.asarray(scale)[:, :1], (space.sites, space.units))
         result[axis] = mask(shape, axis, np.reshape(on, (space.sites, space.units)), scale)
     return result
+
+
+@st.composite
+def plans(draw: st.DrawFn, steps: int = 3) -> Plan:
+    """As `masks_of`, with parts that are not trained, learned factors, and thinned data in each step."""
+    shape = draw(shapes())
+    learned = draw(st.booleans())
+    parts = [{"embed", "head"}] if shape.tied else [{"embed"}, {"head"}, {"embed", "head"}]
+    data = [axis for axis in ("positions", "seq", "batch") if axis != "seq" or shape.head_share == 1]
+    chosen = draw(st.sets(st.sampled_from(data))) - draw(st.sampled_from([{"positions"}, {"seq"}]))
+    masks, frozen = [], []
+    for _ in range(steps):
+        step = draw(masks_of(shape))
+        frozen.append(frozenset(draw(st.sampled_from([set(), *parts]))))
+        step.setdefault("depth", mask(shape, "depth", True))
+        trains = np.array([draw(st.lists(st.booleans(), min_size=shape.layers, max_size=shape.layers))])
+        if frozen[-1] == {"embed", "head"}:  # else there might be nothing at all to train
+            trains |= True
+            step["depth"] = mask(shape, "depth", True) if not step["depth"].on.any() else step["depth"]
+        is_learned = learned and not step["depth"].full
+        step["depth"] = replace(step["depth"], trains=trains if draw(st.booleans()) else None, learned=is_learned)
+        for axis in sorted(chosen):
+            space = AXES[axis].space(shape)
+            count = draw(st.integers(1, space.units))
+            on = np.arange(space.units) < count
+            if axis == "positions":
+                on = np.random.default_rng(count).permuted(np.tile(on, (space.sites, 1)), axis=1)
+            step[axis] = mask(shape, axis, on)
+        masks.append(step)
+    idle = {axis: draw(st.sampled_from(["zero", "skip"])) for axis in PARTS}
+    return cast(Plan, DrawnPlan(shape, masks, idle, frozen=frozen, learns_scales=learned))
 
 
 def random_values(shape: ModelShape, seed: int = 1) -> dict[str, np.ndarray]:

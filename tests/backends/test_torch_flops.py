@@ -10,9 +10,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from raptr_dsl.backend import Trainer, TrainSettings
 from raptr_dsl.ir.model import ModelShape
+from raptr_dsl.ir.plan import Plan
+from raptr_dsl.training.account import Account, mismatches
 from raptr_torch import BACKEND
 from raptr_torch.model import Block, RunningBlock, Transformer, Units
-from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, planned, shapes
+from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, planned, plans, shapes
 
 THINNED = {
     "depth": mask(SMALL, "depth", [1, 0, 1], 1.5),
@@ -38,6 +40,15 @@ def test_executed_flops_equal_planned_flops_and_torchs_own_count(data: st.DataOb
     _, flops = planned(shape, masks)
     assert flops_seen_by_torch(trainer, shape) == flops
     assert trainer.executed().flops == flops
+
+
+@settings(max_examples=50)
+@given(plans(steps=1), st.sampled_from([1, 2]))
+def test_backward_is_saved_where_nothing_trains_and_data_are_really_cut(plan: Plan, micro_batches: int) -> None:
+    trainer, account = BACKEND.trainer(plan, TrainSettings(micro_batches=micro_batches)), Account(plan)
+    account.add(plan.step(0))
+    assert flops_seen_by_torch(trainer, plan.shape) == account.flops
+    assert mismatches(account, trainer.executed()) == []
 
 
 @pytest.mark.parametrize("axis", THINNED)
