@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raptr_dsl.backend import Capabilities, Trainer, TrainSettings
 from raptr_dsl.backend.processes import Processes
+from raptr_dsl.backend.protocol import FEATURES
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
@@ -29,11 +30,13 @@ class JaxBackend:
 
     name = "jax"
     capabilities = Capabilities(
-        axes=frozenset({"depth", "heads", "width"}),
-        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse"}),
+        axes=frozenset({"depth", "heads", "width", "positions", "seq", "batch"}),
+        scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float32", "bfloat16", "float64"}),
+        attributes=FEATURES,
     )
+    """Of `raptr train`; a loop of somebody else's has less, see `raptr_jax.runner`."""
 
     def __init__(self, mesh: Mesh | None = None, splits_parameters: bool = False) -> None:
         self.mesh, self.splits_parameters = mesh, splits_parameters

@@ -117,11 +117,11 @@ class Block(nnx.Module):
         self.ffn_norm, self.ffn = Norm(values["ffn_norm"], dtype), FeedForward(values["ffn"])
 
     def __call__(self, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
-        """y[batch, seq, hidden] → the same, and int32[3] how many blocks, groups of heads and of hidden units ran.
+        """y[batch, seq, hidden] → the same, and int32[4] that ran: blocks, groups of heads and hidden units, positions.
 
         A part without any unit on is its output bias alone.
         """
-        ran = 1, _count(heads, self.attention.key), _count(width, self.ffn.up)
+        ran = 1, _count(heads, self.attention.key), _count(width, self.ffn.up), y.shape[1]
         y += self.attention(self.attention_norm(y), heads) if ran[1] else self.attention.output.bias[...]
         y += self.ffn(self.ffn_norm(y), width) if ran[2] else self.ffn.down.bias[...]
         return y, jnp.array(ran, dtype=jnp.int32)
@@ -151,7 +151,8 @@ class Transformer(nnx.Module):
             masks: what runs; None for everything.
 
         Returns:
-            [batch, p, vocab] (or [batch, seq, vocab]), and int32[3] by axis: blocks, groups of heads, of hidden units.
+            [batch, p, vocab] (or [batch, seq, vocab]), and int32[4] by axis: blocks, groups of heads, of hidden units,
+            positions.
         """
         tokens, places = replicate((self.embedding.weight[...], self.position.weight[...]))
         y = tokens[inputs] + places[: inputs.shape[1]]
@@ -165,14 +166,22 @@ class Transformer(nnx.Module):
         """Blocks that run, a scan for each span of equal numbers of units: one, but under laws of random counts."""
         graph, stacked = nnx.split(self.blocks)
 
-        def block(parameters: nnx.State, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
-            return nnx.merge(graph, parameters)(by_batch(y), heads, width)
+        def block(
+            parameters: nnx.State, y: Array, heads: Rows | None, width: Rows | None, positions: Array | None
+        ) -> tuple[Array, Array]:
+            seen = y if positions is None else y[:, positions]
+            after, ran = nnx.merge(graph, parameters)(by_batch(seen), heads, width)
+            return after if positions is None else y.at[:, positions].set(after), ran
 
         if masks.index is not None:
             stacked = take(stacked, masks.index)
-        ran = jnp.zeros(3, dtype=jnp.int32)
-        for part, span in masks.spans_of(stacked):
+        ran = jnp.zeros(4, dtype=jnp.int32)
+        for part, span, flows in masks.spans_of(stacked):
+            if not flows:
+                part, y, span = jax.lax.stop_gradient((part, y, span))
             y, counts = scan_blocks(regathering(block), part, y, span, has_aux=True)
+            if span.on is not None:
+                counts *= span.on[:, None]
             ran += counts.sum(axis=0, dtype=jnp.int32)
         return y, ran
 

@@ -53,6 +53,14 @@ class Places:
         """Small arrays, whole on every device."""
         return tree if self._mesh is None else place(tree, NamedSharding(self._mesh, PartitionSpec()))
 
+    def whole(self, carried: tuple[Parts, Parts]) -> tuple[Parts, Parts] | None:
+        """The same, whole in every process, where it lies in parts on several; to be called in all of them."""
+        if self._mesh is None or all(
+            leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in jax.tree.leaves(carried)
+        ):
+            return None
+        return jax.jit(lambda tree: tree, out_shardings=NamedSharding(self._mesh, PartitionSpec()))(carried)
+
     def results(self, carried: tuple[Parts, Parts]) -> Any:
         """Shardings of what a step returns: what it carries on where it was, everything else whole."""
         if self._mesh is None:
@@ -68,7 +76,9 @@ class Places:
         """[batch, …] → [parts, batch / parts, …], each part spread over the devices without moving a sequence."""
 
         def split(array: jax.Array) -> jax.Array:
-            rest = array.shape[1:]
+            rows, *rest = array.shape
+            if rows % (self.devices * parts):
+                return array.reshape(parts, -1, *rest)
             by_device = array.reshape(self.devices, parts, -1, *rest).swapaxes(0, 1)
             return by_batch(by_device.reshape(parts, -1, *rest), dimension=1)
 
@@ -78,5 +88,6 @@ class Places:
         if self._mesh is None:
             return None
         if self._splits:
-            return Parts(shardings(parts.blocks, self._mesh), shardings(parts.rest, self._mesh, leading=0))
+            factor = jax.tree.map(lambda _: NamedSharding(self._mesh, PartitionSpec()), parts.factor)  # pyright: ignore
+            return Parts(shardings(parts.blocks, self._mesh), shardings(parts.rest, self._mesh, leading=0), factor)
         return jax.tree.map(lambda _: NamedSharding(self._mesh, PartitionSpec()), parts)  # pyright: ignore

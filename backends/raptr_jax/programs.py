@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from raptr_jax.meter import matmul_flops
+from raptr_jax.meter import Work, work_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,19 +22,29 @@ class Program:
     """A program that runs on arguments of its shapes and dtypes only: others are an error, and compile nothing.
 
     Attributes:
-        flops: of the matmuls of one execution, counted in the traced program.
+        work: of the matmuls of one execution, counted in the traced program.
     """
 
     run: Callable[..., Any]
-    flops: int
+    work: Work
+
+    @property
+    def flops(self) -> int:
+        """Of a program that chooses nothing while it runs."""
+        return self.work.flops()
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A program that is traced and not yet compiled; `lower` and `flops` as of `jax.stages.Traced` and `Program`."""
+    """A program that is traced and not yet compiled; `lower` and `work` as of `jax.stages.Traced` and `Program`."""
 
     lower: Callable[[], jax.stages.Lowered]
-    flops: int
+    work: Work
+
+    @property
+    def flops(self) -> int:
+        """Of a program that chooses nothing while it runs."""
+        return self.work.flops()
 
 
 class Programs:
@@ -99,7 +109,7 @@ class Programs:
         """What would be compiled for such arguments."""
         with self._context():
             traced = self._jitted.trace(*self._state, *jax.tree.map(_shape, arguments))
-            return Traced(traced.lower, matmul_flops(traced.jaxpr))
+            return Traced(traced.lower, work_of(traced.jaxpr))
 
     def _work(self) -> None:
         """Compiles what waits first, then submits itself again: Python waits at its exit for what was submitted."""
@@ -117,7 +127,7 @@ class Programs:
     def _compile(self, arguments: tuple[Any, ...]) -> Program:
         traced = self.traced(*arguments)
         with self._context():
-            return Program(traced.lower().compile(), traced.flops)
+            return Program(traced.lower().compile(), traced.work)
 
 
 def _shape(leaf: Any) -> jax.ShapeDtypeStruct:

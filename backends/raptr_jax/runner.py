@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from raptr_dsl.backend import Backend, Executed
+from raptr_dsl.backend import Backend, Capabilities, Executed
 from raptr_dsl.backend.checks import require_turn
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError, fail
@@ -35,12 +35,32 @@ def attach(backend: Backend, stacked: Tree, plan: Plan, optimizer: Any = None) -
             help="give the stacked parameters of its blocks; its forward pass calls "
             "raptr_jax.scan_blocks(block, stacked, x, mask) with the mask of each step",
         )
-    problems = unsupported(plan, backend)
+    problems = unsupported(plan, backend, _of_loops(backend.capabilities))
     if problems:
         raise RaptrError(problems)
     if optimizer is not None:
         _require_optimizer(optimizer, plan)
     return Runner(plan, stacked)
+
+
+def _of_loops(capabilities: Capabilities) -> Capabilities:
+    """What a mask can say to a function of somebody's own; `rewarm` is `plan.rate_factor(step)`, for its own rate."""
+    return replace(
+        capabilities,
+        axes=frozenset({"depth", *PER_BLOCK}),
+        scales=capabilities.scales - {"learned"},
+        attributes=capabilities.attributes & {"rewarm"},
+    )
+
+
+def _of_a_loop(capabilities: Capabilities) -> Capabilities:
+    """What a mask of blocks, heads and hidden units says; anything else a loop of somebody's own would have to do."""
+    return replace(
+        capabilities,
+        axes=frozenset({"depth", *PER_BLOCK}),
+        scales=capabilities.scales - {"learned"},
+        attributes=frozenset(),
+    )
 
 
 def _require_optimizer(optimizer: Any, plan: Plan) -> None:
@@ -101,8 +121,9 @@ class Runner:
         planned = self.plan.step(index)
         with self._open(self._mask_of(planned)) as mask:
             yield mask
-        self._planned += self.plan.shape.layers if mask.index is None else len(mask.index)
-        self._executed += max((ran.blocks for ran in self._ran), default=0)
+        idle = 0 if mask.on is None else int((~np.asarray(mask.on)).sum())
+        self._planned += self.plan.shape.layers if mask.index is None else len(mask.index) - idle
+        self._executed += max((ran.blocks - idle for ran in self._ran), default=0)
         self._flops += sum(ran.flops for ran in self._ran)
         self.next_step += 1
 
@@ -162,8 +183,8 @@ class Runner:
 
     def _mask_of(self, step: Step) -> BlockMask:
         masks = masks_of(step, self.plan.stages[step.stage], self.plan.shape.layers, self._dtype)
-        units = masks.spans[0] if masks.spans else ()
-        return BlockMask(masks.index, masks.factor, tuple(units))
+        units = (masks.spans[0].heads, masks.spans[0].width) if masks.spans else ()
+        return BlockMask(masks.index, masks.factor, units, masks.on)
 
 
 def _require_even(plan: Plan) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from raptr_dsl.diagnostics import fail
+from raptr_jax.choice import choosing
 
 Tree = Any
 """A pytree of arrays."""
@@ -27,11 +28,19 @@ class BlockMask(NamedTuple):
         index: int32[k] ascending blocks, or None for all; made by `block_mask`, which checks it.
         factor: float[k], what the update of each of these blocks is multiplied by, or None for 1.
         units: further arguments of the block; each leaf has one row a block that runs.
+        on: bool[k], or None for all: the others fill a bucket. They are computed, and what they did is discarded.
+        trains: bool[k], the blocks whose parameters have gradients, or None for all; others are computed in no
+            backward pass, and are zero.
+        taken: float32[k] of zeros, or None. Its gradient is 1 where the backward pass of a block had gradients of its
+            parameters, and 0 elsewhere: counted where it runs. Needed where `trains` is given.
     """
 
     index: Array | np.ndarray | None = None  # pyright: ignore[reportIncompatibleMethodOverride]
     factor: Array | np.ndarray | None = None
     units: tuple[Tree, ...] = ()
+    on: Array | np.ndarray | None = None
+    trains: Array | np.ndarray | None = None
+    taken: Array | np.ndarray | None = None
 
 
 def block_mask(index: Sequence[int] | np.ndarray, layers: int, factor: Any = None) -> BlockMask:
@@ -80,13 +89,25 @@ def scan_blocks(
     depth(stacked)
     running = take(stacked, mask.index)
 
-    def body(before: Tree, here: tuple[Tree, Any, tuple[Tree, ...]]) -> tuple[Tree, Any]:
-        parameters, factor, units = here
+    def with_aux(parameters: Tree, before: Tree, units: tuple[Tree, ...]) -> tuple[Tree, Any]:
         result = block(parameters, before, *units)
-        after, aux = result if has_aux else (result, None)
-        return (after if factor is None else _scaled(before, after, factor)), aux
+        return result if has_aux else (result, None)
 
-    x, aux = lax.scan(body, x, (running, mask.factor, mask.units))
+    chosen = choosing(with_aux)
+
+    def body(before: Tree, here: tuple[Tree, Any, tuple[Tree, ...], Any, Any, Any]) -> tuple[Tree, Any]:
+        parameters, factor, units, on, trains, taken = here
+        if trains is None:
+            after, aux = with_aux(parameters, before, units)
+        else:
+            after, aux = chosen(parameters, before, units, trains, taken)
+        if factor is not None:
+            after = _scaled(before, after, factor)
+        if on is not None:
+            after = jax.tree.map(lambda new, old: jnp.where(on, new, old), after, before)
+        return after, aux
+
+    x, aux = lax.scan(body, x, (running, mask.factor, mask.units, mask.on, mask.trains, mask.taken))
     return (x, aux) if has_aux else x
 
 
@@ -127,6 +148,11 @@ def take(stacked: Tree, index: Array | np.ndarray | None) -> Tree:
 def put(stacked: Tree, index: Array | np.ndarray, part: Tree) -> Tree:
     """[L, …] with the rows of a checked index replaced by `part` [k, …]. `take` is its inverse."""
     return jax.tree.map(lambda leaf, rows: jnp.asarray(leaf).at[index].set(rows, **_CHECKED), stacked, part)
+
+
+def rows_like(rows: Array | np.ndarray, leaf: Array) -> Array | np.ndarray:
+    """The same, to be broadcast against a leaf whose leading axes are those of `rows`."""
+    return rows.reshape(*rows.shape, *[1] * (leaf.ndim - rows.ndim))
 
 
 _CHECKED: Any = {"mode": "promise_in_bounds", "unique_indices": True, "indices_are_sorted": True}

@@ -26,7 +26,7 @@ def flops_of_the_program(shape: ModelShape, masks: dict, **settings) -> int:
     """Of a whole training step: forward, backward, clip and update; traced and not compiled."""
     trainer = BACKEND.trainer(drawn_plan(shape, [masks]), TrainSettings(**settings))
     assert isinstance(trainer, JaxTrainer)
-    return trainer.programs.traced(_tokens(batch(shape)), trainer._masks(0), np.float32(0)).flops
+    return trainer.programs.traced(_tokens(batch(shape)), trainer._masks(trainer.plan.step(0)), np.float32(0)).flops
 
 
 @settings(max_examples=20)

@@ -123,7 +123,7 @@ def test_masks_of_one_size_are_arguments_of_one_shape() -> None:
 def test_units_that_run_are_counted_where_they_run() -> None:
     masks = {"depth": mask(SMALL, "depth", [1, 0, 1]), "width": mask(SMALL, "width", [[1, 0, 0, 0]] * 2 + [[1] * 4])}
     _, ran = build(SMALL, 0).run(batch(SMALL).inputs, None, masks_for(SMALL, masks))
-    assert ran.tolist() == [2, 2 * 4, 1 + 4]
+    assert ran.tolist() == [2, 2 * 4, 1 + 4, 2 * SMALL.seq]
 
 
 def test_a_mask_of_another_model_is_refused() -> None:
