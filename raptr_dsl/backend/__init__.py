@@ -1,6 +1,16 @@
 """The contract between plans and frameworks."""
 
-from raptr_dsl.backend.protocol import Backend, Batch, Capabilities, Executed, Runner, StepResult, Trainer
+from raptr_dsl.backend.protocol import Backend, Batch, Capabilities, Executed, Runner, Scattered, StepResult, Trainer
 from raptr_dsl.backend.settings import TrainSettings
 
-__all__ = ["Backend", "Batch", "Capabilities", "Executed", "Runner", "StepResult", "TrainSettings", "Trainer"]
+__all__ = [
+    "Backend",
+    "Batch",
+    "Capabilities",
+    "Executed",
+    "Runner",
+    "Scattered",
+    "StepResult",
+    "TrainSettings",
+    "Trainer",
+]

@@ -102,6 +102,15 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class Scattered(Protocol):
+    """A trainer whose state may lie in parts on several processes."""
+
+    def collect(self) -> None:
+        """Called in every process before process 0 saves: brings together what `save` is to write."""
+        ...
+
+
 class Runner(Protocol):
     """A plan attached to a model that somebody else trains."""
 
