@@ -55,9 +55,8 @@ class Places:
 
     def whole(self, carried: tuple[Parts, Parts]) -> tuple[Parts, Parts] | None:
         """The same, whole in every process, where it lies in parts on several; to be called in all of them."""
-        if self._mesh is None or all(
-            leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in jax.tree.leaves(carried)
-        ):
+        leaves = jax.tree.leaves(carried)
+        if self._mesh is None or all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
             return None
         return jax.jit(lambda tree: tree, out_shardings=NamedSharding(self._mesh, PartitionSpec()))(carried)
 

@@ -13,11 +13,14 @@ import numpy as np
 import pytest
 
 from raptr_dsl import compile_text
+from raptr_dsl.backend import TrainSettings
 from raptr_dsl.backend.claims import Claims
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.training import read_journal
-from raptr_jax import BACKEND
+from raptr_jax import BACKEND, JaxBackend
 from raptr_jax.processes import JaxProcesses
+from raptr_jax.train import JaxTrainer
+from tests.backends.drawn import batch
 from tests.distributed.jax_launch import on_processes, together
 from tests.distributed.outcome import values
 
@@ -102,6 +105,30 @@ def test_a_process_that_is_killed_is_missed_after_the_timeout(tmp_path: Path) ->
     assert first.seconds < 40
 
 
+def split_over_processes(folder: Path) -> dict[str, Any]:
+    """Steps whose parameters lie in parts on both processes, saved by one and read by both."""
+    backend, plan = JaxBackend(splits_parameters=True), compile_text(PLAN)
+    together, settings = backend.processes(), TrainSettings(dtype="float64")
+    first, again = (backend.trainer(plan, settings) for _ in range(2))
+    assert isinstance(first, JaxTrainer) and isinstance(again, JaxTrainer)
+    before = [first.step(index, batch(plan.shape, index)).loss for index in range(2)]
+    first.collect()
+    together.first(lambda: first.save(folder))
+    again.load(folder)
+    losses = [[trainer.step(2, batch(plan.shape, 2)).loss for trainer in (first, again)]]
+    return {"losses": [*before, *losses], "whole": first.parameters.rest["embedding"]["weight"].is_fully_replicated}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_parameters_in_parts_on_two_processes_are_saved_whole(tmp_path: Path) -> None:
+    found = values(on_processes(split_over_processes, tmp_path, processes=2, limit=300))
+    assert found[0] == found[1]
+    assert not found[0]["whole"]
+    one, other = found[0]["losses"][-1]
+    assert one == other
+
+
 # --- raptr train ---------------------------------------------------------------------------------------------------
 
 SCHEDULE = """\
@@ -122,7 +149,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def train(
-    folder: Path, out: str, *options: str, processes: int = 2, devices: int = 2, limit: float = 280, **variables: str
+    folder: Path, out: str, *options: str, processes: int = 2, devices: int = 2, limit: float = 400, **variables: str
 ) -> list[Any]:
     command = [
         sys.executable, "-m", "raptr_dsl", "train", str(folder / "three.raptr"), "--model", str(folder / "tiny.toml"),

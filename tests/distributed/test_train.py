@@ -63,6 +63,31 @@ def test_losses_are_those_of_one_process_and_one_rank_writes(folder: Path) -> No
     assert audit["holds"]
 
 
+GROWING = """default sample=prefix grow=copy(all) rewarm=3
+stage depth=2/4 steps=10
+stage depth.train=new moments=zero steps=10
+stage freeze=[embed, head] depth.train=suffix(2) steps=10
+stage batch=6 scale=learned depth=3/4 steps=10
+stage steps=10
+"""
+
+
+def test_growth_training_sets_and_smaller_batches_are_those_of_one_process(folder: Path) -> None:
+    (folder / "four.raptr").write_text(GROWING)
+    code, said = train(folder, "two", "--micro-batches", "2")
+    assert code == 0, said
+    code, said = train(folder, "one", "--micro-batches", "2", ranks=1)
+    assert code == 0, said
+    np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=1e-7)
+
+
+def test_batches_that_the_ranks_cannot_share_are_refused(folder: Path) -> None:
+    (folder / "four.raptr").write_text("stage batch=5 steps=45\nstage steps=5\n")
+    code, said = train(folder, "two")
+    assert code == 1
+    assert "2 ranks do not divide a batch of 5 sequences, which the plan asks for" in said
+
+
 @pytest.mark.slow
 def test_four_ranks(folder: Path) -> None:
     code, said = train(folder, "four", ranks=4)
