@@ -128,6 +128,13 @@ def test_most_mistakes_have_a_fix() -> None:
         ("let x = 0x1F", "number-malformed", "0x1F"),
         ("let x = 1e", "number-malformed", "1e"),
         ("let x = 5k%", "percent-space", "5k%"),
+        ("steps 10 k", "unit-space", "10 k"),
+        ("stage a steps=1 K depth=3", "unit-space", "1 K"),
+        ("stage a steps=0.5K", "number-malformed", "0.5K"),
+        ("keep depth=first last", "brackets-missing", "first last"),
+        ("keep depth=0, 3 heads=[0]", "brackets-missing", "0, 3"),
+        ("stage a steps rest", "equals-missing", "steps rest"),
+        ("stage a depth=6->12 steps=1", "character-unknown", "->"),
     ],
 )
 def test_mistake_is_known_and_placed(text: str, code: str, at: str) -> None:
@@ -144,3 +151,22 @@ def test_unknown_statement_suggests_one() -> None:
     assert problem.fix is not None and problem.fix.text == "stage"
     (problem,) = read("xyzzy a")[1]
     assert problem.fix is None and "stage" in problem.help
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("steps 10K", "steps 10k"),
+        ("steps 0.5 m", "steps 0.5M"),
+        ("steps = 10k", "steps 10k"),
+        ("model = bert-base", "model bert-base"),
+        ("stage a depth=6 steps=1 k", "stage a depth=6 steps=1k"),
+        ("stage a depth=6->12 steps=1", "stage a depth=6..12 steps=1"),
+        ("stage a steps rest depth=3", "stage a steps=rest depth=3"),
+        ("keep depth=first last", "keep depth=[first, last]"),
+        ("keep depth=0, 3 heads=[0]", "keep depth=[0, 3] heads=[0]"),
+    ],
+)
+def test_edit_of_a_common_slip_is_what_was_meant(text: str, meant: str) -> None:
+    assert mended(text, read(text)[1]) == meant
+    assert read(meant)[1] == []

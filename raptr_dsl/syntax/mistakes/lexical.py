@@ -11,6 +11,8 @@ from raptr_dsl.syntax.tokens import Token
 
 _COMPARISONS = {"<": "<=", ">": ">=", "!": "==", "<>": "=="}
 _OTHER_QUOTES = re.compile(r"""(['`])([^'`"\\\n]*)\1""")
+_OTHER_CASE = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?)([Kmbt])")
+_BEFORE_POINT = re.compile(r"(?<!\w)[0-9][0-9_]*\.\Z")
 _LINE_END = re.compile(r"[ \t]*\r?\n[ \t]*")
 _SIGNS = {
     "^": "there are no powers; write the product",
@@ -76,6 +78,20 @@ def _broken_string(span: Span) -> Diagnostic:
 
 
 def _malformed_number(span: Span) -> Diagnostic:
+    line = span.source.text.rfind("\n", 0, span.start) + 1
+    whole_part = _BEFORE_POINT.search(span.source.text[line : span.start])  # the lexer reads `0.5K` as `0.` and `5K`
+    if whole_part:
+        span = Span(span.source, line + whole_part.start(), span.end)
+    other_case = _OTHER_CASE.fullmatch(span.text)
+    if other_case:
+        written = other_case[1] + other_case[2].swapcase()
+        return Diagnostic(
+            "number-malformed",
+            f"`{span.text}` has no unit of the language",
+            span,
+            help=f"write {written}; the units are k M B T",
+            fix=Edit(span, written),
+        )
     return Diagnostic(
         "number-malformed",
         f"`{shortened(span.text)}` is neither a number nor a name",
@@ -179,6 +195,15 @@ def _parted_percent(span: Span) -> Diagnostic:
 
 def _other_comparison(span: Span, before: Token | None) -> Diagnostic:
     sign = _COMPARISONS[span.text]
+    if span.text == ">" and before and before.kind == "MINUS" and before.end == span.start:
+        arrow = before.span(span.source).to(span)
+        return Diagnostic(
+            "character-unknown",
+            "`->` is not part of the language",
+            arrow,
+            help="write .. between the ends of a range: 6/12..12/12",
+            fix=Edit(arrow, ".."),
+        )
     if before and before.kind in ("EQUAL", "COMPARE") and before.end == span.start:  # "=<", "=>"
         span = before.span(span.source).to(span)
     elif span.text == "!":

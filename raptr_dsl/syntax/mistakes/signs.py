@@ -7,6 +7,7 @@ from raptr_dsl.source import Span
 from raptr_dsl.syntax.mistakes.place import VALUE_STARTS, Place, shown
 from raptr_dsl.syntax.tables import END
 
+_DURATIONS = ("steps", "tokens")  # of other words, `stage my first depth=3` may mean a name in two words
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -78,10 +79,11 @@ def hyphen(place: Place) -> Diagnostic | None:
 
 
 def equals_missing(place: Place) -> Diagnostic | None:
-    """`stage depth 6/12`, `let half 1/2`."""
+    """`stage depth 6/12`, `let half 1/2`, `stage full steps rest`."""
     if place.kind(-1) != "NAME" or "EQUAL" not in place.expected or place.kind() not in VALUE_STARTS:
         return None
-    if place.kind() in ("NAME", "MINUS") and place.expected != {"EQUAL"}:
+    is_value = place.span(-1).text in _DURATIONS and place.kind(1) not in ("EQUAL", "DOT")
+    if place.kind() in ("NAME", "MINUS") and place.expected != {"EQUAL"} and not is_value:
         return None
     key = place.span(-1).text
     sign = " = " if place.word == "let" else "="

@@ -99,11 +99,13 @@ def keyword_equals(place: Place) -> Diagnostic | None:
     if place.index != 1 or place.kind() != "EQUAL":
         return None
     next_one = place.span(1)
+    meant = next_one.to(place.tokens[-1].span(place.source))
+    is_short = place.kind(1) != END and not re.search(r"\s", meant.text)
     return Diagnostic(
         "equals-extra",
         f"the statement `{place.word}` takes no `=`",
         place.span(),
-        help=f"write {FORMS[place.word]}",
+        help=f"write {place.word} {shown(meant)}" if is_short else f"write {FORMS[place.word]}",
         fix=Edit(Span(place.source, place.span(-1).end, next_one.start), " ") if place.kind(1) != END else None,
     )
 

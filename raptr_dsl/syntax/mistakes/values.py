@@ -1,13 +1,17 @@
 """Mistakes of values: missing ones, half numbers, and quotes in the wrong place."""
 
 import re
+from itertools import takewhile
 
 from raptr_dsl.diagnostics import Diagnostic, Edit
 from raptr_dsl.source import Span
+from raptr_dsl.syntax.characters import shortened
 from raptr_dsl.syntax.mistakes.place import ENDS, Place
 from raptr_dsl.syntax.tables import END
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_UNITS = {"k": "k", "K": "k", "M": "M", "m": "M", "B": "B", "T": "T"}
+_ITEMS = ("NAME", "NUMBER")
 _DASHED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*([-.][A-Za-z0-9_]+)*")
 
 
@@ -60,6 +64,44 @@ def _no_value(place: Place, key: int, end: int, advice: str = "") -> Diagnostic:
         Span(place.source, end, end),
         label="a value is missing here",
         help=f"write {name}=…{advice}",
+    )
+
+
+def unit_apart(place: Place) -> Diagnostic | None:
+    """`steps 100 k`, and `steps=100 k`, where the unit was taken for the next key."""
+    offset = next((i for i in (0, -1) if place.kind(i) == "NAME" and place.kind(i - 1) == "NUMBER"), None)
+    if offset is None or place.span(offset).text not in _UNITS or place.kind(offset + 1) in ("EQUAL", "DOT"):
+        return None
+    number, unit = place.span(offset - 1), place.span(offset)
+    written = number.text + _UNITS[unit.text]
+    return Diagnostic(
+        "unit-space",
+        f"`{unit.text}` stands apart from its number",
+        number.to(unit),
+        help=f"write {written}",
+        fix=Edit(number.to(unit), written),
+    )
+
+
+def brackets_missing(place: Place) -> Diagnostic | None:
+    """`keep depth=first, last`, `keep depth=first last`."""
+    if place.word != "keep" or place.kind() not in ("COMMA", END):
+        return None
+    first = next((i + 1 for i in range(place.index - 1, 0, -1) if place.tokens[i].kind == "EQUAL"), place.index)
+    items = list(takewhile(lambda token: token.kind in (*_ITEMS, "COMMA"), place.tokens[first:]))
+    if place.tokens[first + len(items) :]:
+        items = items[:-1]  # the key of the next attribute
+    values = [token.span(place.source) for token in items if token.kind in _ITEMS]
+    if len(values) < 2:
+        return None
+    written = f"[{', '.join(value.text for value in values)}]"
+    span = values[0].to(values[-1])
+    return Diagnostic(
+        "brackets-missing",
+        "several values stand without brackets",
+        span,
+        help=f"write {shortened(written)}",
+        fix=Edit(span, written),
     )
 
 
