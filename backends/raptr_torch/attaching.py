@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.ir.bound import BoundRule
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Growth, Plan
 from raptr_torch.attached import ModuleSites
@@ -128,7 +129,7 @@ def _require_odd_blocks_kept(stacks: Sequence[Stack], plan: Plan) -> None:
                 continue
             for stage in plan.stages:
                 rule = stage.axes.get("depth")
-                if rule is not None and place not in rule.keep:
+                if rule is not None and place not in rule.keep and not _runs_all(rule, len(kinds)):
                     path = stack.blocks[place][0]
                     name = next(iter({name for name, _ in kind} ^ {name for name, _ in common}), "a shape")
                     raise fail(
@@ -136,6 +137,11 @@ def _require_odd_blocks_kept(stacks: Sequence[Stack], plan: Plan) -> None:
                         f"{path} is not like the other blocks ({name}), so they cannot stand in for it",
                         help=f"keep it: `keep depth=[{place}]`" if place else "keep it: `keep depth=first`",
                     )
+
+
+def _runs_all(rule: BoundRule, units: int) -> bool:
+    settled = rule.sizes and rule.measure == "units" and not rule.choices
+    return bool(settled) and all(border.value == units for border in rule.sizes)
 
 
 def _require_alike_copies(stacks: Sequence[Stack], plan: Plan) -> None:

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
+from raptr_dsl import compile_text
 from raptr_torch import attach
 from raptr_torch.swap import Swapped
 from tests.backends.attach.models import batch_of, make, shape_of
@@ -35,6 +36,36 @@ def shard(model: Any, mesh: Any) -> None:
     for block in model.model.layers:
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
+
+
+@pytest.mark.parametrize("order", ["attach, shard", "shard, attach"])
+def test_growth_under_fsdp2_is_that_of_the_plain_model(order: str, mesh: Any) -> None:
+    """The whole model in one group: an evaluation leaves it gathered, and its shards are what is copied."""
+    text = "default sample=prefix\nstage depth=2/4 steps=2\nstage grow=copy(all) steps=2\n"
+    plan = compile_text(text, model=shape_of("llama"), steps=4, seed=3)
+    plain, model = make("llama"), make("llama")
+    runners, optimizers = [], []
+    for each in (plain, model):
+        if each is model and order == "shard, attach":
+            fully_shard(model, mesh=mesh)
+        runner = attach(each, plan)
+        if each is model and order == "attach, shard":
+            fully_shard(model, mesh=mesh)
+        optimizers.append(torch.optim.AdamW(each.parameters(), lr=1e-2))
+        runner.bind(optimizers[-1])
+        runners.append(runner)
+    for index in range(4):
+        losses = []
+        for each, runner, optimizer in zip((plain, model), runners, optimizers, strict=True):
+            with runner.step(index):
+                losses.append(each.train()(**batch_of("llama", index)).loss)
+                losses[-1].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                each.eval()(**batch_of("llama", index))
+        torch.testing.assert_close(losses[1], losses[0], rtol=1e-5, atol=1e-6)
+    assert runners[1].audit().holds
 
 
 @pytest.mark.parametrize("order", ["attach, shard", "shard, attach"])
