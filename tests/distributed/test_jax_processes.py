@@ -149,12 +149,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 def train(
-    folder: Path, out: str, *options: str, processes: int = 2, devices: int = 2, limit: float = 400, **variables: str
+    folder: Path,
+    out: str,
+    *options: str,
+    processes: int = 2,
+    devices: int = 2,
+    checkpoint_every: int = 5,
+    limit: float = 400,
+    **variables: str,
 ) -> list[Any]:
     command = [
         sys.executable, "-m", "raptr_dsl", "train", str(folder / "three.raptr"), "--model", str(folder / "tiny.toml"),
         "--steps", "20", "--data", str(folder / "text.txt"), "--out", str(folder / out), "--backend", "jax",
-        "--dtype", "float64", "--log-every", "1", "--eval-every", "10", "--checkpoint-every", "5", *options,
+        "--dtype", "float64", "--log-every", "1", "--eval-every", "10",
+        "--checkpoint-every", str(checkpoint_every), *options,
     ]  # fmt: skip
     return together([command] * processes, devices, limit, XDG_CACHE_HOME=str(folder / "cache"), **variables)
 
@@ -215,3 +223,16 @@ def test_what_does_not_divide_the_batch_is_told_and_nothing_is_written(folder: P
     assert "a mesh of 2 devices along data does not divide a batch of 3 sequences" in done.stdout
     assert "Traceback" not in done.stdout
     assert not (folder / "odd" / "plan.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_loss_that_is_not_a_number_ends_the_run_and_leaves_the_last_good_checkpoint(folder: Path) -> None:
+    (done,) = train(folder, "nan", "--lr", "1e300", "--warmup", "1", checkpoint_every=1, processes=1, devices=1)
+    assert done.returncode == 1, done.stdout
+    assert "trainer-not-finite" in done.stdout
+    assert "the last checkpoint is" in done.stdout
+    assert "Traceback" not in done.stdout
+    last = max((folder / "nan" / "checkpoints").glob("step-*"))
+    with np.load(last / "trainer" / "trainer.npz") as arrays:
+        assert all(np.isfinite(arrays[name]).all() for name in arrays.files)
