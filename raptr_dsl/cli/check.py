@@ -1,12 +1,19 @@
 """`raptr check`: every mistake in the files given, and nothing else. It starts as fast as its parser."""
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import counted, expanded_files, format_option, is_plan, schedule_options, show_diagnostics
+from raptr_dsl.cli.common import (
+    compilation_of,
+    counted,
+    expanded_files,
+    format_option,
+    is_plan,
+    schedule_options,
+    show_diagnostics,
+)
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
 
 if TYPE_CHECKING:
@@ -36,18 +43,11 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
 
 
 def _checked(paths: list[str], overrides: dict[str, Any]) -> Iterator[Diagnostic]:
-    from raptr_dsl.api import Options, check_file, check_text
-    from raptr_dsl.syntax.files import FILE_BYTES
-
-    options = Options(**overrides)
     for path in paths:
         if is_plan(path):
             yield from _mistakes_of_plan(path)
-        elif path == "-":
-            text = sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace")
-            yield from check_text(text, options, name="<stdin>").diagnostics
         else:
-            yield from check_file(path, options).diagnostics
+            yield from compilation_of(path, overrides, complete=False).diagnostics
 
 
 def _mistakes_of_plan(path: str) -> tuple[Diagnostic, ...]:

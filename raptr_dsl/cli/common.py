@@ -14,12 +14,14 @@ from raptr_dsl.diagnostics import Diagnostic
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from raptr_dsl.api import Compilation
     from raptr_dsl.ir.plan import Plan
     from raptr_dsl.render import Format
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 FORMATS = ("text", "json", "github")
+STDIN = "-"
 
 
 class Once(click.Option):
@@ -158,6 +160,27 @@ def expanded_files(files: Iterable[str], ctx: click.Context) -> Iterator[str]:
         yield from found
 
 
+def compilation_of(path: str, overrides: Mapping[str, Any], *, complete: bool) -> "Compilation":
+    """What a schedule file comes to, or standard input if it is named `-`.
+
+    Args:
+        overrides: what `schedule_options` adds.
+        complete: as in `api.check_file`.
+    """
+    from raptr_dsl.api import Options, check_file, check_text
+
+    options = Options(**overrides)
+    if path == STDIN:
+        return check_text(read_stdin(), options, name="<stdin>", complete=complete)
+    return check_file(path, options, complete=complete)
+
+
+def read_stdin() -> str:
+    from raptr_dsl.syntax.files import FILE_BYTES
+
+    return sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace")
+
+
 def load_plan_or_compile(
     path: str, ctx: click.Context, overrides: Mapping[str, Any]
 ) -> tuple["Plan", Sequence[Diagnostic]]:
@@ -171,9 +194,7 @@ def load_plan_or_compile(
         UsageError: an option would change a plan.
     """
     if not is_plan(path):
-        from raptr_dsl.api import Options, check_file
-
-        compilation = check_file(path, Options(**overrides), complete=True)
+        compilation = compilation_of(path, overrides, complete=True)
         return compilation.result(), compilation.diagnostics
     given = [name for name, value in overrides.items() if value not in (None, {})]
     if given:
@@ -187,7 +208,7 @@ def load_plan_or_compile(
 def is_plan(path: str) -> bool:
     """Whether a file holds JSON, which no schedule begins like."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        if path == STDIN or not stat.S_ISREG(os.stat(path).st_mode):
             return False  # to open a pipe would be to wait for it
         with open(path, "rb") as file:
             return file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raptr_dsl.cli.common import (
+    STDIN,
     Once,
+    compilation_of,
     format_option,
     is_plan,
     output_console,
@@ -43,8 +45,13 @@ def command(
 ) -> None:
     """Checks a schedule, proves its requirements, prints a summary and writes the plan.
 
-    What the schedule leaves open has to be given: a model and a number of steps.
+    What the schedule leaves open has to be given: a model and a number of steps. FILE may be `-`, for standard
+    input, here and wherever a schedule is read.
     """
+    if file == STDIN and output is None:
+        raise click.UsageError("A schedule from standard input has no name to call the plan by: give -o PLAN.", ctx)
+    if output == STDIN:
+        raise click.UsageError("The plan is written to a file, the summary to standard output: name a file.", ctx)
     path = Path(output or f"{Path(file).stem}.plan.json")
     plan, diagnostics = _compiled(file, overrides, backend, path, force)
     if format == "json":
@@ -61,8 +68,6 @@ def _compiled(
     file: str, overrides: dict[str, Any], backend: str | None, path: Path, force: bool
 ) -> tuple["Plan | None", Sequence[Diagnostic]]:
     """The plan, written; None if there is none, or if it is not what was asked for."""
-    from raptr_dsl.api import Options, check_file
-
     if is_plan(file):
         return None, fail(
             "file-is-plan",
@@ -70,7 +75,7 @@ def _compiled(
             subject=file,
             help="raptr show draws it, raptr train trains by it; to change it, compile its schedule again",
         ).diagnostics
-    compilation = check_file(file, Options(**overrides), complete=True)
+    compilation = compilation_of(file, overrides, complete=True)
     if compilation.plan is None:
         return None, compilation.diagnostics
     try:

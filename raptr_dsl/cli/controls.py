@@ -57,7 +57,7 @@ def command(ctx: click.Context, file: str, out: str | None, convention: str, for
 
 def _write(plan: "Plan", found: "Sequence[Control]", folder: Path, force: bool) -> dict[str, Path]:
     """Writes each that there is, none over a file that is not one of these. Raises RaptrError."""
-    stem = re.sub(r"[^\w.-]", "-", plan.name) or "schedule"
+    stem = re.sub(r"[^\w.-]+", "-", plan.name).strip("-") or "schedule"
     paths = {one.name: folder / f"{stem}-{one.name}.raptr" for one in found if one.text is not None}
     kind = re.compile(re.escape(WRITTEN.encode()))
     for path in paths.values():

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import Once, is_plan, output_console, print_trimmed, schedule_options, show_diagnostics
+from raptr_dsl.cli.common import (
+    Once,
+    compilation_of,
+    is_plan,
+    output_console,
+    print_trimmed,
+    schedule_options,
+    show_diagnostics,
+)
 from raptr_dsl.diagnostics import RaptrError
 
 if TYPE_CHECKING:
@@ -73,9 +81,7 @@ def _read(path: str, overrides: Mapping[str, Any]) -> tuple["Plan", Mapping[str,
 
         plan = load_plan(path)
         return plan, {proven.text: proven.value for proven in plan.proven}
-    from raptr_dsl.api import Options, check_file
-
-    compilation = check_file(path, Options(**overrides), complete=True)
+    compilation = compilation_of(path, overrides, complete=True)
     if compilation.plan is not None:
         return compilation.plan, {proven.text: proven.value for proven in compilation.plan.proven}
     errors = [one for one in compilation.diagnostics if one.severity == "error"]

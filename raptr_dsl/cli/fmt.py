@@ -1,15 +1,12 @@
 """`raptr fmt`: schedule files in the canonical layout, comments kept."""
 
-import sys
 from pathlib import Path
 
 import click
 
-from raptr_dsl.cli.common import counted, expanded_files, show_diagnostics
+from raptr_dsl.cli.common import STDIN, counted, expanded_files, read_stdin, show_diagnostics
 from raptr_dsl.cli.output import difference, rewrite
 from raptr_dsl.diagnostics import Diagnostics
-
-STDIN = "-"
 
 
 @click.command(short_help="Lay out schedule files in the one canonical way.")
@@ -49,13 +46,10 @@ def command(ctx: click.Context, files: tuple[str, ...], check: bool, diff: bool)
 def _formatted(path: str, diagnostics: Diagnostics) -> tuple[str, str | None]:
     """The text of a file as it is, and as it should be; None where it has mistakes, which are recorded."""
     from raptr_dsl.source import Source
-    from raptr_dsl.syntax.files import FILE_BYTES, load_source
+    from raptr_dsl.syntax.files import load_source
     from raptr_dsl.syntax.layout import format_text
 
-    if path == STDIN:
-        source = Source("<stdin>", sys.stdin.buffer.read(FILE_BYTES + 1).decode("utf-8-sig", "replace"))
-    else:
-        source = load_source(path, diagnostics)
+    source = Source("<stdin>", read_stdin()) if path == STDIN else load_source(path, diagnostics)
     if source is None:
         return "", None
     return source.text, format_text(source, diagnostics)

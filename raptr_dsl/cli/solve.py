@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import format_option, is_plan, schedule_options, show_diagnostics
+from raptr_dsl.cli.common import STDIN, compilation_of, format_option, is_plan, schedule_options, show_diagnostics
 from raptr_dsl.cli.output import difference, rewrite
 from raptr_dsl.diagnostics import Diagnostic, fail, with_edits
 
@@ -30,11 +30,11 @@ def command(ctx: click.Context, file: str, write: bool, format: "Format", **over
     With --write the file gets the values in place of the question marks; all else in it stays as it is. What the
     schedule leaves open has to be given: a model and a number of steps.
     """
-    from raptr_dsl.api import Options, check_file
-
+    if write and file == STDIN:
+        raise click.UsageError("Standard input cannot be written to: leave --write out, or name a file.", ctx)
     if is_plan(file):
         raise fail("file-is-plan", "this is a plan, which has no holes", subject=file, help="solve its schedule")
-    compilation = check_file(file, Options(**overrides), complete=True)
+    compilation = compilation_of(file, overrides, complete=True)
     solved = compilation.ok and bool(compilation.solution)
     if solved and write:
         _write(Path(file), compilation)

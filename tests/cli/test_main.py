@@ -163,3 +163,28 @@ def test_text_that_the_terminal_cannot_show_is_no_error(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"error[" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("compile", "-", "-o", "a.json"), ("show", "-"), ("cost", "-"), ("controls", "-"), ("diff", "-", "bert.raptr")],
+)
+def test_a_schedule_is_read_from_standard_input(raptr, bert: Path, words: tuple[str, ...]) -> None:
+    Path("-").write_text("not this file")
+    done = raptr(*words, stdin=bert.read_text())
+    assert (done.code, done.err.replace("nothing is written: name a folder by --out\n", "")) == (0, "")
+    assert done.out
+
+
+def test_a_solution_of_standard_input_is_a_patch(raptr, bert: Path) -> None:
+    text = bert.read_text().replace("steps=rest", "steps=?")
+    done = raptr("solve", "-", stdin=text)
+    assert (done.code, done.err) == (0, "")
+    assert "+stage full              steps=25%" in done.out
+    assert raptr("solve", "-", "--write", stdin=text).code == 2
+
+
+@pytest.mark.parametrize("words", [("-",), ("bert.raptr", "-o", "-")])
+def test_a_plan_goes_to_a_file_with_a_name(raptr, bert: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert raptr("compile", *words, stdin=bert.read_text()).code == 2
+    assert list(tmp_path.iterdir()) == [bert]
