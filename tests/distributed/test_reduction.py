@@ -14,7 +14,7 @@ from torch import nn
 from raptr_torch.reduction import BlockReduction
 from raptr_torch.sites import Part
 from tests.distributed.launch import on_ranks, values
-from tests.distributed.loops import attached, loss_of, parts, plan, sent, train
+from tests.distributed.loops import SCHEDULE, attached, loss_of, parts, plan, sent, train
 
 
 def whole_run(folder: Path, micro_batches: int, declared: int | None) -> dict[str, Any]:
@@ -46,16 +46,21 @@ def test_losses_are_those_of_one_process(tmp_path: Path, ranks: int, micro_batch
     assert sum(outcome["flops"] for outcome in outcomes) == runner.executed().flops
 
 
-def idle_blocks(folder: Path) -> list[dict[str, Any]]:
-    """What steps of two micro-batches send, and which idle blocks have gradients then."""
-    model, optimizer, runner = attached(plan())
+TRAINING = SCHEDULE[: SCHEDULE.index("keep")] + "stage depth.train=fixed(2) steps=rest"
+
+
+def idle_blocks(folder: Path, text: str = SCHEDULE) -> list[dict[str, Any]]:
+    """What steps of two micro-batches send, and which blocks that idle or do not train have gradients then."""
+    model, optimizer, runner = attached(plan(text=text))
     runner.distribute(micro_batches=2)
     found = []
     for step in range(3):
         with sent() as elements, runner.step(step) as planned:
             for tokens in parts(runner.plan, step, 2, dist.get_world_size(), dist.get_rank()):
                 (loss_of(model, tokens) / 2).backward()
-        idle = [block for block, on in enumerate(planned.axes["depth"].on[0]) if not on]
+        depth = planned.axes["depth"]
+        active = depth.on[0] if depth.trains is None else depth.trains[0]
+        idle = [block for block, runs in enumerate(active) if not runs]
         missing = [all(p.grad is None for p in model.blocks[block].parameters()) for block in idle]
         running = [p for name, p in model.named_parameters() if not any(f"blocks.{b}." in name for b in idle)]
         marks = len(running)  # one a parameter: whether any rank has a gradient of it
@@ -77,7 +82,7 @@ def experts(folder: Path) -> dict[str, Any]:
 
 
 def both(folder: Path) -> dict[str, Any]:
-    return {"steps": idle_blocks(folder), "experts": experts(folder)}
+    return {"steps": idle_blocks(folder) + idle_blocks(folder, TRAINING), "experts": experts(folder)}
 
 
 def test_idle_blocks_send_nothing_and_a_missing_gradient_is_zeros(tmp_path: Path) -> None:
