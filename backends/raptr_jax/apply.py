@@ -113,8 +113,8 @@ class Masks:
         stops = list(accumulate(self.lengths))
         return [slice(stop - length, stop) for stop, length in zip(stops, self.lengths, strict=True)]
 
-    def taken_by_span(self, taken: Array) -> list[Array]:
-        """How often the blocks of each span with a choice had gradients of their parameters, the last span first."""
+    def taken_by_span(self, taken: Any) -> list[Any]:
+        """Of taken[k], how often blocks had gradients of their parameters: by span with a choice, the last first."""
         if len(self.lengths) < 2:
             return [taken.sum()]
         return [taken[part].sum() for part in reversed(self.parts()) if part.start >= self.still]

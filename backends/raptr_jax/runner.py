@@ -53,16 +53,6 @@ def _of_loops(capabilities: Capabilities) -> Capabilities:
     )
 
 
-def _of_a_loop(capabilities: Capabilities) -> Capabilities:
-    """What a mask of blocks, heads and hidden units says; anything else a loop of somebody's own would have to do."""
-    return replace(
-        capabilities,
-        axes=frozenset({"depth", *PER_BLOCK}),
-        scales=capabilities.scales - {"learned"},
-        attributes=frozenset(),
-    )
-
-
 def _require_optimizer(optimizer: Any, plan: Plan) -> None:
     if not isinstance(optimizer, Optimizer):
         raise fail(

@@ -154,7 +154,7 @@ class JaxTrainer:
     def save(self, folder: Path) -> None:
         """Writes weights, optimizer state, counts and random states into an existing, empty folder."""
         counts: dict[str, Any] = {"next_step": self._next_step, "flops": self._flops, "padded_flops": self._padded}
-        counts["units"] = dict(self._units)
+        counts |= {"units": dict(self._units), "grown": self._grown}
         checkpoint.save(folder, self._whole or (self.parameters, self.state), counts)
         self._whole = None
 
@@ -168,7 +168,7 @@ class JaxTrainer:
             (self.parameters, self.state), counts = checkpoint.load(folder, (self.parameters, self.state))
         self._next_step, self._flops = counts["next_step"], counts["flops"]
         self._units, self._prepared = Counter(counts["units"]), 0
-        self._padded = counts.get("padded_flops", 0)
+        self._padded, self._grown = counts.get("padded_flops", 0), counts["grown"]
         withdraw(self._processes)
 
     def _loss(self, batch: Batch, masks: Masks) -> float:
