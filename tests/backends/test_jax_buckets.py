@@ -1,10 +1,14 @@
 """Buckets: few programs for random counts; masks, losses and gradients as without them; FLOPs in vain stand apart."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import raptr_dsl as raptr
+import raptr_jax
 from raptr_dsl.backend import TrainSettings
 from raptr_jax import BACKEND
 from raptr_jax.apply import masks_of
@@ -65,3 +69,19 @@ def test_systematic_needs_two_programs_and_pads_nothing() -> None:
     trainer, _ = trained(SCHEDULE.format(law="systematic", buckets="", idle="skip").replace("3/5", "2.5/5"))
     assert len(trainer.programs) == trainer.plan.shapes == 3
     assert trainer.executed().padded_flops == 0
+
+
+def test_a_block_that_fills_a_bucket_changes_nothing_and_has_no_gradient() -> None:
+    stacked = {"w": np.random.default_rng(0).normal(size=(4, 3, 3)).astype(np.float32)}
+    x = np.ones((2, 3), np.float32)
+
+    def run(stacked: Any, mask: raptr_jax.BlockMask) -> Any:
+        return raptr_jax.scan_blocks(lambda p, y: y + jnp.tanh(y @ p["w"]), stacked, x, mask).sum()
+
+    alone = raptr_jax.block_mask([0, 3], 4)
+    filled = raptr_jax.block_mask([0, 2, 3], 4)._replace(on=np.array([True, False, True]))
+    expected, gradient = jax.value_and_grad(run)(stacked, alone)
+    found, with_bucket = jax.value_and_grad(run)(stacked, filled)
+    assert found == expected
+    np.testing.assert_array_equal(with_bucket["w"], gradient["w"])
+    assert not np.any(with_bucket["w"][2])
