@@ -174,7 +174,7 @@ def _passes(options: Options, complete: bool) -> Passes:
 def _bound(file: ast.File, options: Options, diagnostics: Diagnostics, complete: bool) -> Passed:
     """The passes from the syntax tree to the plan, before its requirements are verified."""
     schedule, origins = lower(file, diagnostics, params=options.params)
-    shape = _shape(options, schedule, diagnostics, complete)
+    shape = _shape(options, schedule, diagnostics, file.span.source.name if complete else None)
     seed = _seed(options, schedule, diagnostics)
     if schedule is None or diagnostics.has_errors:
         return Passed(origins, schedule)
@@ -223,8 +223,10 @@ def _solution(file: ast.File, holes: list["Hole"], passes: Passes, diagnostics: 
     return solve(file, holes, passes, diagnostics)
 
 
-def _shape(options: Options, schedule: Schedule | None, diagnostics: Diagnostics, complete: bool) -> ModelShape | None:
-    """The model to bind to: the caller's, else the file's."""
+def _shape(
+    options: Options, schedule: Schedule | None, diagnostics: Diagnostics, needed_by: str | None
+) -> ModelShape | None:
+    """The model to bind to: the caller's, else the file's. None is an error where a file needs one."""
     if isinstance(options.model, ModelShape):
         return options.model
     if options.model is not None:
@@ -235,10 +237,11 @@ def _shape(options: Options, schedule: Schedule | None, diagnostics: Diagnostics
             return None
     if schedule is None or schedule.model is not None:
         return schedule.model if schedule else None
-    if complete:
+    if needed_by is not None:
         diagnostics.add(
             "no-model",
             "nothing says which model this schedule is for",
+            subject=needed_by,
             help="give --model, or write `model bert-base` in the file",
         )
     return None
@@ -267,6 +270,15 @@ def _with_budget(schedule: Schedule, options: Options, diagnostics: Diagnostics)
             "bad-budget",
             f"{options.budget!r} is no share of full training",
             help="write --budget 75%",
+            subject="--budget",
+        )
+        return schedule
+    if share > 1:
+        meant = share if share <= 100 and share.denominator == 1 else 75  # the sign was forgotten
+        diagnostics.add(
+            "bad-budget",
+            f"{options.budget!r} is more than full training, and no schedule costs more",
+            help=f"write --budget {meant}%",
             subject="--budget",
         )
         return schedule

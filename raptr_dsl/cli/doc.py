@@ -21,13 +21,12 @@ def command(ctx: click.Context, library: str, output: Path | None, **overrides: 
     """
     from raptr_dsl.api import Options
     from raptr_dsl.cli.output import write_text
-    from raptr_dsl.library.manifest import read_manifest
-    from raptr_dsl.library.tree import MANIFEST, read_file
+    from raptr_dsl.library.manifest import load_manifest
     from raptr_dsl.report import handbook
     from raptr_dsl.resources import schedule_directory
 
     folder = schedule_directory() if library == "std" else Path(library)
-    manifest = read_manifest(read_file(folder, MANIFEST, library), str(folder / MANIFEST))
+    manifest = load_manifest(folder)
     path = output or Path(f"{manifest.name or folder.name}.md")
     if path.suffix not in (".md", ".html"):
         raise click.UsageError(f"{path}: the name ends in .md or .html", ctx)
@@ -42,4 +41,5 @@ def command(ctx: click.Context, library: str, output: Path | None, **overrides: 
             if entry.plan:
                 write_text(pictures / handbook.picture_name(entry), handbook.picture(entry))
         write_text(path, handbook.markdown(manifest, found, pictures.name))
-    click.echo(f"wrote {path}: {len(found)} schedules of {manifest.name or folder.name}", err=True)
+    number = f"{len(found)} {'schedule' if len(found) == 1 else 'schedules'}"
+    click.echo(f"wrote {path}: {number} of {manifest.name or folder.name}", err=True)

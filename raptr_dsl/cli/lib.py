@@ -64,7 +64,8 @@ def verify(ctx: click.Context) -> None:
     problems = list(project.verify())
     show_diagnostics(problems)
     files = sum(len(pin.files) for pin in project.lock().values())
-    click.echo(f"{files} files of {len(project.lock())} libraries, {counted(problems)}", err=True)
+    number = f"{len(project.lock())} {'library' if len(project.lock()) == 1 else 'libraries'}"
+    click.echo(f"{files} files of {number}, {counted(problems)}", err=True)
     if problems:
         ctx.exit(1)
 

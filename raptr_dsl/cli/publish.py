@@ -26,17 +26,18 @@ def command(ctx: click.Context, folder: Path, check: bool, against: str | None) 
     """
     from raptr_dsl.library.address import parse_address
     from raptr_dsl.library.locking import fetch
-    from raptr_dsl.library.manifest import read_manifest, require_library
-    from raptr_dsl.library.tree import MANIFEST, read_file, read_folder
+    from raptr_dsl.library.manifest import load_manifest, require_library
+    from raptr_dsl.library.tree import MANIFEST, read_folder
     from raptr_dsl.report.compatibility import Version
 
     name = str(folder / MANIFEST)
-    manifest = read_manifest(read_file(folder, MANIFEST, str(folder)), name)
+    manifest = load_manifest(folder)
     require_library(manifest, manifest.name or "?", name)
     new = Version(manifest, folder, read_folder(folder, manifest.name))
     problems = list(_problems(new))
     show_diagnostics(problems)
-    click.echo(f"{manifest.name} {manifest.version}: {len(manifest.exports)} schedules, {counted(problems)}", err=True)
+    number = f"{len(manifest.exports)} {'schedule' if len(manifest.exports) == 1 else 'schedules'}"
+    click.echo(f"{manifest.name} {manifest.version}: {number}, {counted(problems)}", err=True)
     if any(problem.severity == "error" for problem in problems):
         ctx.exit(1)
     if against is None:

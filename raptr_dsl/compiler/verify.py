@@ -72,10 +72,17 @@ def _refute(question: Question, answer: Answer, number: int, origins: Origins, d
         f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question.relative)}",
         span or costliest,
         label="this stage costs most" if costliest else f"{found}, {relation} {wanted}",
-        notes=_arithmetic(question) if requirement.metric == "flops" else (),
+        notes=(*_arithmetic(question), *_of_a_lost_percent_sign(question)) if requirement.metric == "flops" else (),
         help=_help(question, answer.value),
         subject=origins.at(("requirements", number)).text,
     )
+
+
+def _of_a_lost_percent_sign(question: Question) -> tuple[str, ...]:
+    wanted = question.requirement.value.value
+    if question.relative or not 0 < wanted <= 100:
+        return ()
+    return (f"{wanted} is a count of FLOPs; a share of full training is written {wanted}%",)
 
 
 def _help(question: Question, value: Fraction) -> str:

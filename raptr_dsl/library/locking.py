@@ -11,7 +11,7 @@ from raptr_dsl.library.cache import Cache
 from raptr_dsl.library.git import read_git
 from raptr_dsl.library.libraries import Pinned, changed
 from raptr_dsl.library.lock import Lock, Pin
-from raptr_dsl.library.manifest import Manifest, read_manifest, require_library
+from raptr_dsl.library.manifest import Manifest, no_manifest, read_manifest, require_library
 from raptr_dsl.library.packages import read_package
 from raptr_dsl.library.remote import read_remote
 from raptr_dsl.library.tree import MANIFEST, Tree, digest, read_folder
@@ -52,6 +52,8 @@ def fetch(project: Path, name: str, address: Address) -> tuple[Tree, Manifest, s
     commit = ""
     match address.kind:
         case "folder":
+            if not (project / address.location).is_dir():
+                raise fail("library-file", f"there is no folder {address}", subject=name)
             tree = read_folder(project / address.location, name)
         case "package":
             tree = read_package(address.location, name)
@@ -60,6 +62,8 @@ def fetch(project: Path, name: str, address: Address) -> tuple[Tree, Manifest, s
         case "remote":
             tree = read_remote(address.location, name)
     if MANIFEST not in tree:
+        if address.kind == "folder":
+            raise no_manifest(project / address.location, str(address), name)
         raise fail("library-manifest", f"there is no {MANIFEST} at {address}", subject=name)
     manifest = require_library(read_manifest(tree[MANIFEST], f"{name}/{MANIFEST}"), name, f"{name}/{MANIFEST}")
     missing = [path for path in manifest.exports if f"{path}.raptr" not in tree]

@@ -4,11 +4,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from raptr_dsl.diagnostics import RaptrError, did_you_mean, fail
 from raptr_dsl.library.address import Address, parse_address
-from raptr_dsl.library.tree import require_safe
+from raptr_dsl.library.tree import MANIFEST, read_file, require_safe
 
 STANDARD = "std"
 MOST_DEPENDENCIES = 100
@@ -67,6 +68,26 @@ def read_manifest(data: bytes, subject: str) -> Manifest:
         raise RaptrError(item for error in errors for item in error.diagnostics)
     texts = {key: content.get(key, "") for key in _TEXTS}
     return Manifest(**texts, exports=exports, dependencies=dependencies)
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """The manifest of the library in a folder.
+
+    Raises:
+        RaptrError: there is none (`library-manifest`), or it cannot be read.
+    """
+    if not (folder / MANIFEST).exists():
+        raise no_manifest(folder, str(folder), str(folder))
+    return read_manifest(read_file(folder, MANIFEST, str(folder)), str(folder / MANIFEST))
+
+
+def no_manifest(folder: Path, shown: str, subject: str) -> RaptrError:
+    """`raptr lib new acme` puts the library into acme/acme_schedules; whoever names acme means that."""
+    if not folder.is_dir():
+        return fail("library-manifest", f"there is no folder {shown}", subject=subject)
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+    help = f"did you mean {shown.rstrip('/')}/{inside[0]}?" if inside else "`raptr lib new FOLDER` makes a library"
+    return fail("library-manifest", f"there is no {MANIFEST} in {shown}", subject=subject, help=help)
 
 
 def require_library(manifest: Manifest, name: str, subject: str) -> Manifest:

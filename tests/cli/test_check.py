@@ -149,3 +149,18 @@ def test_options_that_make_no_sense_are_wrong_usage(raptr, bert, options: list[s
 def test_counts_are_spelled_as_in_the_language(raptr, bert, written: str, steps: int) -> None:
     done = raptr("compile", bert.name, "--steps", written, "--format", "json")
     assert json.loads(done.out)["plan"]["steps"] == steps
+
+
+@pytest.mark.parametrize(("budget", "meant"), [("75", "75%"), ("110%", "75%"), ("7.5", "75%"), ("100", "100%")])
+def test_a_budget_above_full_training_is_refused(raptr, bert, budget: str, meant: str) -> None:
+    done = raptr("check", bert.name, "--budget", budget)
+    assert done.code == 1
+    assert "error[bad-budget]" in done.err and f"help: write --budget {meant}\n" in done.err
+
+
+def test_a_count_of_flops_that_looks_like_a_share_is_told_apart(raptr, tmp_path) -> None:
+    text = "model bert-base\nsteps 10\nstage steps=rest\nrequire flops <= {}\n"
+    (tmp_path / "a.raptr").write_text(text.format("75"))
+    assert "note: 75 is a count of FLOPs; a share of full training is written 75%" in raptr("check", "a.raptr").err
+    (tmp_path / "a.raptr").write_text(text.format("1T"))
+    assert "is a count of FLOPs" not in raptr("check", "a.raptr").err

@@ -163,3 +163,10 @@ def test_a_great_many_stages_are_compared_in_order(monkeypatch: pytest.MonkeyPat
     one, other = raptr_dsl.compile_text(text + many), raptr_dsl.compile_text(text + many.replace("=5/12", "=2/12", 1))
     stages = [change for change in differences(one, other, {}, {}) if change.where.startswith("stage")]
     assert [(change.mine, change.theirs) for change in stages] == [("5/12", "2/12")]
+
+
+def test_the_side_without_a_model_is_named(raptr, bert, tmp_path) -> None:
+    (tmp_path / "open.raptr").write_text("stage steps=rest\n")
+    done = raptr("diff", bert.name, "open.raptr")
+    assert done.code == 2
+    assert "error[no-model]" in done.err and "─ open.raptr" in done.err

@@ -1,5 +1,6 @@
 """`raptr lib`, `new`, `doc`, `publish`: the commands around libraries, from the outside."""
 
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def test_from_a_new_library_to_a_verified_project(raptr, tmp_path: Path) -> None
     (tmp_path / "main.raptr").write_text("use acme/small\nrun small(small=4/12) steps=rest\n")
     assert raptr("check", "main.raptr").code == 0
     assert "acme 0.1.0  Apache-2.0  ./acme/acme_schedules  small" in raptr("lib", "list").out
-    assert raptr("lib", "verify").err == "2 files of 1 libraries, no errors\n"
+    assert raptr("lib", "verify").err == "2 files of 1 library, no errors\n"
     assert raptr("lib", "vendor").code == 0
     schedule = tmp_path / "raptr_libraries" / "acme" / "small.raptr"
     schedule.write_text(schedule.read_text() + "#")
@@ -44,8 +45,8 @@ def test_from_a_new_library_to_a_verified_project(raptr, tmp_path: Path) -> None
         (["lib", "vendor"], "library-lock"),
         (["new", "a.raptr", "--from", "std/rapter"], "library-export"),
         (["new", "a.raptr", "--from", "acme/x"], "library-unknown"),
-        (["doc", "."], "library-file"),
-        (["publish", "--check", "."], "library-file"),
+        (["doc", "."], "library-manifest"),
+        (["publish", "--check", "."], "library-manifest"),
     ],
 )
 def test_what_goes_wrong_is_told_and_writes_nothing(raptr, tmp_path: Path, arguments: list[str], code: str) -> None:
@@ -109,3 +110,14 @@ def test_publish_says_what_the_version_has_to_be(raptr, tmp_path: Path) -> None:
     schedule.write_text(schedule.read_text().replace("depth=small", "depth=smal"))
     assert "error[unknown-name]" in raptr("publish", "--check", "new/acme_schedules").err
     assert raptr("publish", "--check", "new/acme_schedules", "--against", "git+https://h/x").code in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "words", [("lib", "add", "acme", "./acme"), ("doc", "./acme"), ("publish", "--check", "./acme")]
+)
+def test_the_folder_around_a_library_leads_to_it(raptr, words: tuple[str, ...]) -> None:
+    raptr("lib", "new", "acme")
+    done = raptr(*words)
+    assert done.code == 1
+    assert re.search(r"help: did you mean (\./)?acme/acme_schedules\?", done.err)
+    assert re.search(r"there is no folder (\./)?nowhere", raptr(*words[:-1], "./nowhere").err)
