@@ -17,6 +17,7 @@ from raptr_dsl.cli.common import (
 )
 from raptr_dsl.cli.output import require_replaceable, write_text
 from raptr_dsl.diagnostics import fail
+from raptr_dsl.flops.conventions import CONVENTIONS
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +32,13 @@ WRITTEN = "# Written by raptr controls.\n"
 @click.argument("file", type=click.Path(), metavar="FILE|PLAN")
 @schedule_options
 @click.option("--out", cls=Once, type=click.Path(), metavar="DIR", help="Where to write them; else only a table.")
-@click.option("--convention", cls=Once, default="matmul", metavar="NAME", help="How FLOPs are counted. [matmul]")
+@click.option(
+    "--convention",
+    cls=Once,
+    default="matmul",
+    metavar="NAME",
+    help=f"How FLOPs are counted: {', '.join(CONVENTIONS)}. [matmul]",
+)
 @click.option("--force", is_flag=True, help="Overwrite files that raptr controls did not write.")
 @click.pass_context
 def command(ctx: click.Context, file: str, out: str | None, convention: str, force: bool, **overrides: Any) -> None:

@@ -17,6 +17,7 @@ from raptr_dsl.cli.common import (
 )
 from raptr_dsl.diagnostics import Diagnostic, RaptrError, did_you_mean, fail
 from raptr_dsl.flops import Causal, Recompute
+from raptr_dsl.flops.conventions import CONVENTIONS
 from raptr_dsl.wording import parse_share
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ GPU_HOURS = ("tflops", "mfu")
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE|PLAN...")
 @schedule_options
 @click.option(
-    "--convention", "conventions", multiple=True, metavar="NAME", help="This one, stage by stage; repeatable."
+    "--convention",
+    "conventions",
+    multiple=True,
+    metavar="NAME",
+    help=f"{', '.join(CONVENTIONS)}: this one, stage by stage; repeatable.",
 )
 @click.option("--causal", cls=Once, type=click.Choice(get_args(Causal)), default="full", help="Scores counted: [full]")
 @click.option(

@@ -33,7 +33,7 @@ def _dense(plan: Plan, cost: Cost) -> Text:
     tokens, share = plan.steps * plan.shape.tokens, token_share(plan)
     text = f"shares are of the full network for the same {plan.steps:,} steps, "
     if share == 1:
-        text += f"which are the same {float(tokens):.4g} tokens"
+        text += f"{tokens:,} tokens"
     else:
         blocks, total = (percent(ratio / share) for ratio in (cost.mean.ratio_blocks, cost.mean.ratio_total))
         text += (

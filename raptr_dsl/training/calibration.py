@@ -67,7 +67,8 @@ def load_calibration(path: str | Path) -> Calibration:
     except OSError as error:
         problem = (error.strerror or str(error)).lower()
     except ValidationError as error:
-        problem = f"{error.error_count()} of its entries are not what raptr writes"
+        is_json = error.errors()[0]["type"] != "json_invalid"
+        problem = f"{error.error_count()} of its entries are not what raptr writes" if is_json else "it is not JSON"
     raise fail(
         "calibration-unreadable",
         f"this is no calibration: {problem}",
