@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from raptr_dsl.backend.checks import unreadable_checkpoint
+from raptr_dsl.backend.randomness import random_states, restore_random_states
 from raptr_jax.mesh import place
 from raptr_jax.scan import Tree
 
@@ -22,8 +22,7 @@ def save(folder: Path, tree: Tree, counts: dict[str, Any]) -> None:
     """Writes arrays, counts and random states; whatever fails is raised as it comes."""
     arrays = {name: np.asarray(leaf) for name, leaf in _named(tree).items()}
     np.savez(folder / TENSORS, **arrays)  # pyright: ignore[reportArgumentType]
-    states = {"python": random.getstate(), "numpy": _numpy_state()}
-    (folder / COUNTS).write_text(json.dumps({**counts, **states}), encoding="utf-8")
+    (folder / COUNTS).write_text(json.dumps({**counts, **random_states()}), encoding="utf-8")
 
 
 def load(folder: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
@@ -40,9 +39,7 @@ def load(folder: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
         _require_same(saved, here)
     except Exception as error:  # a damaged file can fail in any way
         raise unreadable_checkpoint(folder, error) from error
-    version, words, gauss = counts["python"]
-    random.setstate((version, tuple(words), gauss))
-    _set_numpy_state(counts["numpy"])
+    restore_random_states(counts)
     leaves = [place(saved[name], leaf.sharding) for name, leaf in here.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), counts
 
@@ -60,14 +57,3 @@ def _require_same(saved: dict[str, np.ndarray], here: dict[str, jax.Array]) -> N
         if (saved[name].shape, saved[name].dtype) != (leaf.shape, leaf.dtype):
             there = f"{saved[name].dtype}{list(saved[name].shape)}"
             raise ValueError(f"{name} is {there} there and {leaf.dtype}{list(leaf.shape)} here")
-
-
-def _numpy_state() -> dict[str, Any]:
-    state = np.random.get_state(legacy=False)
-    assert isinstance(state, dict)
-    return {**state, "state": {"key": state["state"]["key"].tolist(), "pos": state["state"]["pos"]}}
-
-
-def _set_numpy_state(state: dict[str, Any]) -> None:
-    key = np.array(state["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**state, "state": {"key": key, "pos": state["state"]["pos"]}})

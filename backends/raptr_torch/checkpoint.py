@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from raptr_dsl.backend.checks import unreadable_checkpoint
+from raptr_dsl.backend.randomness import random_states, restore_random_states
 from raptr_torch.runner import Runner
 
 TENSORS = "trainer.pt"
@@ -27,7 +25,7 @@ def save(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    counts = {**runner.state_dict(), "python": random.getstate(), "numpy": _numpy_state()}
+    counts = {**runner.state_dict(), **random_states()}
     torch.save(tensors, folder / TENSORS)
     (folder / COUNTS).write_text(json.dumps(counts), encoding="utf-8")
 
@@ -49,9 +47,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer, runner: Runner) -
     torch.set_rng_state(tensors["torch"])
     if tensors["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(tensors["cuda"])
-    version, words, gauss = counts["python"]
-    random.setstate((version, tuple(words), gauss))
-    _set_numpy_state(counts["numpy"])
+    restore_random_states(counts)
     runner.load_state_dict(counts)
 
 
@@ -68,14 +64,3 @@ def _require_same(saved: dict[str, torch.Tensor], model: nn.Module) -> None:
 
 def _kind(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype}{list(tensor.shape)}"
-
-
-def _numpy_state() -> dict[str, Any]:
-    state = np.random.get_state(legacy=False)
-    assert isinstance(state, dict)
-    return {**state, "state": {"key": state["state"]["key"].tolist(), "pos": state["state"]["pos"]}}
-
-
-def _set_numpy_state(state: dict[str, Any]) -> None:
-    key = np.array(state["state"]["key"], dtype=np.uint32)
-    np.random.set_state({**state, "state": {"key": key, "pos": state["state"]["pos"]}})
