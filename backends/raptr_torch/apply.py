@@ -49,12 +49,20 @@ def attach(
             is already, or the optimizer would not keep `idle`. The model is left as it was.
     """
     own = isinstance(model, Transformer)
-    capabilities = backend.capabilities
-    lacks, scales = (_OF_THE_LOOP, frozenset()) if own else (_OF_THE_LOOP | {"positions"}, frozenset({"learned"}))
-    capabilities = replace(capabilities, axes=capabilities.axes - lacks, scales=capabilities.scales - scales)
-    require_supported(plan, backend, capabilities)
+    require_supported(plan, backend, capabilities_of(backend.capabilities, own))
     sites = transformer_sites(model, plan) if own else sites_of(model, plan, stacks, layout, example)
     return attached(plan, sites, optimizer)
+
+
+def capabilities_of(whole: Capabilities, is_own: bool) -> Capabilities:
+    """Of all that the backend can do, what it can with a model in somebody else's loop.
+
+    Args:
+        is_own: whether the model is this package's transformer.
+    """
+    if is_own:
+        return replace(whole, axes=whole.axes - _OF_THE_LOOP)
+    return replace(whole, axes=whole.axes - _OF_THE_LOOP - {"positions"}, scales=whole.scales - {"learned"})
 
 
 def require_supported(plan: Plan, backend: Backend, capabilities: Capabilities) -> None:
