@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from raptr_dsl.cli.common import output_console, print_trimmed
-from raptr_dsl.cli.output import require_replaceable, write_text
+from raptr_dsl.cli.output import require_replaceable, require_writable_folder, write_text
 
 if TYPE_CHECKING:
     from raptr_dsl.backend import Backend
@@ -24,9 +24,13 @@ def measure(plan: "Plan", backend: "Backend", settings: "RunSettings", rounds: i
     from raptr_dsl.training.calibrate import calibrate, measuring_plan, sizes_of
 
     require_replaceable(out, CALIBRATION, "a calibration", force=None)
+    require_writable_folder(out)
     sizes = sizes_of(plan)
     steps = measuring_plan(plan, sizes, rounds)
-    click.echo(f"measuring {len(sizes)} sizes in {rounds} rounds: {steps.steps:,} steps", err=True)
+    click.echo(
+        f"measuring {len(sizes)} sizes in {rounds} {'round' if rounds == 1 else 'rounds'}: {steps.steps:,} steps",
+        err=True,
+    )
     with watching() as watch:
         reporter = watch.reporter(steps, plan.name)
         found = calibrate(plan, backend, settings.train, rounds=rounds, threads=settings.threads, reporter=reporter)

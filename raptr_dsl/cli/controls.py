@@ -15,7 +15,7 @@ from raptr_dsl.cli.common import (
     schedule_options,
     show_diagnostics,
 )
-from raptr_dsl.cli.output import require_replaceable, write_text
+from raptr_dsl.cli.output import make_folder, require_replaceable, write_text
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.flops.conventions import CONVENTIONS
 
@@ -69,11 +69,7 @@ def _write(plan: "Plan", found: "Sequence[Control]", folder: Path, force: bool) 
     kind = re.compile(re.escape(WRITTEN.encode()))
     for path in paths.values():
         require_replaceable(path, kind, "a control that raptr wrote", force=force)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise fail("output-write", f"this folder cannot be made: {reason}", subject=str(folder)) from error
+    make_folder(folder)
     for one in found:
         if one.text is not None:
             write_text(paths[one.name], WRITTEN + one.text)

@@ -20,7 +20,7 @@ def command(ctx: click.Context, library: str, output: Path | None, **overrides: 
     for the model and steps given, bert-base and 1,200 if none are.
     """
     from raptr_dsl.api import Options
-    from raptr_dsl.cli.output import write_text
+    from raptr_dsl.cli.output import make_folder, write_text
     from raptr_dsl.library.manifest import load_manifest
     from raptr_dsl.report import handbook
     from raptr_dsl.resources import schedule_directory
@@ -36,7 +36,7 @@ def command(ctx: click.Context, library: str, output: Path | None, **overrides: 
         write_text(path, handbook.html(manifest, found))
     else:
         pictures = path.with_name(f"{path.stem}_pictures")
-        pictures.mkdir(parents=True, exist_ok=True)
+        make_folder(pictures)
         for entry in found:
             if entry.plan:
                 write_text(pictures / handbook.picture_name(entry), handbook.picture(entry))

@@ -1,5 +1,6 @@
 """Where commands write: over an older output of the same kind, and over nothing else that is there."""
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -49,6 +50,32 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path)) from error
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder where there is none, and those around it.
+
+    Raises:
+        RaptrError: `output-write`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise fail("output-write", f"this folder cannot be made: {reason}", subject=str(path)) from error
+
+
+def require_writable_folder(path: Path) -> None:
+    """For work that takes long: refuses before it, not after it, an output that could not be written.
+
+    Raises:
+        RaptrError: `output-write`.
+    """
+    folder = path.parent
+    if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
+        return
+    reason = "its folder is read-only" if folder.is_dir() else "its folder does not exist"
+    raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path))
 
 
 def rewrite(path: Path, text: str) -> None:

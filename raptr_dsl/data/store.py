@@ -142,7 +142,7 @@ def _cannot_keep(folder: Path, why: str) -> DataError:
         "data-write",
         f"the tokens of the data cannot be kept in {home}: {why}",
         subject=home,
-        help="make room there, or name another folder for the cache",
+        help="make room there, or name another folder for the cache: XDG_CACHE_HOME=FOLDER",
     )
 
 

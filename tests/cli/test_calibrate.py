@@ -83,3 +83,10 @@ def test_a_calibration_of_another_model(raptr, folder: Path) -> None:
     done = raptr("cost", *WORDS, "--calibration", "half.raptr")
     assert (done.code, done.out) == (1, "")
     assert "error[calibration-unreadable]" in done.err
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(raptr, folder: Path) -> None:
+    done = raptr(*MEASURE, "--out", "no/such/times.json")
+    assert done.code == 1
+    assert "error[output-write]: this file cannot be written: its folder does not exist" in done.err
+    assert "measuring" not in done.err

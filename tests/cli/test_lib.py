@@ -121,3 +121,15 @@ def test_the_folder_around_a_library_leads_to_it(raptr, words: tuple[str, ...]) 
     assert done.code == 1
     assert re.search(r"help: did you mean (\./)?acme/acme_schedules\?", done.err)
     assert re.search(r"there is no folder (\./)?nowhere", raptr(*words[:-1], "./nowhere").err)
+
+
+def test_a_folder_of_pictures_that_cannot_be_made(raptr, tmp_path: Path) -> None:
+    (tmp_path / "x_pictures").write_text("in the way")
+    done = raptr("doc", "std", "-o", "x.md")
+    assert done.code == 1
+    assert "error[output-write]: this folder cannot be made: file exists" in done.err
+
+
+@pytest.mark.parametrize("words", [("doc",), ("publish", "--check")])
+def test_a_folder_that_is_not_there_is_told_so(raptr, words: tuple[str, ...]) -> None:
+    assert "error[library-manifest]: there is no folder nowhere" in raptr(*words, "nowhere").err
