@@ -37,8 +37,6 @@ def grow(
         outputs: of a block, its output projections, which are zero in new blocks without a source.
     """
     for blocks in stacks:
-        for block in blocks:
-            _reshard(block)
         changed = list(copies(growth, blocks))
         new = {blocks[unit] for unit in growth.new} if growth.moments == "zero" else set()
         held = {block: tensors(block) for pair in changed for block in pair if block is not None}
@@ -83,7 +81,7 @@ def _require_one_owner(
 
 def tensors(block: nn.Module) -> dict[str, Tensor]:
     """What makes a block what it is, by name: its parameters, and the buffers that are saved with it."""
-    saved = block.state_dict(keep_vars=True).keys()
+    saved = block.state_dict(keep_vars=True).keys()  # under FSDP2 this gives back what an evaluation left gathered
     buffers = {name: buffer for name, buffer in block.named_buffers() if name in saved}
     return {**dict(block.named_parameters()), **buffers}
 
@@ -129,11 +127,3 @@ def _zero(projections: Iterable[nn.Module]) -> None:
     for projection in projections:
         for parameter in projection.parameters():
             parameter.zero_()
-
-
-def _reshard(block: nn.Module) -> None:
-    """Gives back what FSDP2 has gathered: its shards are what is copied."""
-    for module in block.modules():
-        reshard = getattr(module, "reshard", None)
-        if callable(reshard):
-            reshard()
