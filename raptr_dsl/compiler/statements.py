@@ -249,8 +249,15 @@ class Walk:
             "unknown-schedule",
             f"no schedule is imported as `{target.text}`",
             target.span,
-            help=f"did you mean `{nearest}`?" if nearest else f'import it: use "./{target.text}.raptr"',
+            help=f"did you mean `{nearest}`?" if nearest else self._imports(target.text),
         )
+
+    def _imports(self, name: str) -> str:
+        how = f'import it: use "./{name}.raptr", or use LIBRARY/{name}'
+        if not self.unit.uses:
+            return how
+        there = ", ".join(f"`{known}`" for known in self.unit.uses)
+        return f"this file imports {there}; or {how}"
 
 
 def _meaning(node: ast.Value, scope: Scope) -> Meaning:

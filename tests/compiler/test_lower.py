@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from raptr_dsl.api import check_text
 from raptr_dsl.axes import AXES
 from raptr_dsl.compiler.attributes import ATTRIBUTES
 from raptr_dsl.compiler.lower import lower
@@ -668,3 +669,9 @@ def test_ramps_do_not_explode() -> None:
 def test_lists_of_unlike_shares_stay_within_the_limit() -> None:
     listed = ", ".join(f"1/{10**30 + 2 * i + 1}" for i in range(3000))
     assert codes_of(f"ramp shares=[{listed}] depth=1/12..11/12 steps=50%\nstage steps=rest") == ["bad-shares"]
+
+
+def test_a_schedule_under_another_name_is_told_by_that_name() -> None:
+    (problem,) = check_text("use std/raptr as published\nrun raptr steps=rest\n").diagnostics
+    assert problem.code == "unknown-schedule"
+    assert problem.help == 'this file imports `published`; or import it: use "./raptr.raptr", or use LIBRARY/raptr'
