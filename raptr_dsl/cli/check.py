@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Find the mistakes in schedule files.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILES...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False), metavar="FILES...")
 @schedule_options
 @format_option
 @click.pass_context

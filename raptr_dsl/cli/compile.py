@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Check a schedule, prove its requirements, write the plan.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @schedule_options
 @click.option("--backend", cls=Once, metavar="NAME", help="Refuse what this backend cannot run.")
 @click.option("-o", "--output", cls=Once, type=click.Path(), metavar="PLAN", help="Else ./FILE.plan.json.")

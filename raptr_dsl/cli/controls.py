@@ -29,7 +29,7 @@ WRITTEN = "# Written by raptr controls.\n"
 
 
 @click.command(short_help="Derive schedules of equal FLOPs.")
-@click.argument("file", type=click.Path(), metavar="FILE|PLAN")
+@click.argument("file", type=click.Path(readable=False), metavar="FILE|PLAN")
 @schedule_options
 @click.option("--out", cls=Once, type=click.Path(), metavar="DIR", help="Where to write them; else only a table.")
 @click.option(

@@ -29,7 +29,7 @@ GPU_HOURS = ("tflops", "mfu")
 
 
 @click.command(short_help="Count what schedules cost, by stage and convention.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE|PLAN...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False), metavar="FILE|PLAN...")
 @schedule_options
 @click.option(
     "--convention",

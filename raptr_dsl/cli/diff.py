@@ -29,8 +29,8 @@ REFUTED = "requirement-refuted"
 
 
 @click.command(short_help="Compare what two schedules mean.")
-@click.argument("a", type=click.Path(), metavar="A")
-@click.argument("b", type=click.Path(), metavar="B")
+@click.argument("a", type=click.Path(readable=False), metavar="A")
+@click.argument("b", type=click.Path(readable=False), metavar="B")
 @schedule_options
 @click.option("--format", cls=Once, type=click.Choice(["text", "json"]), default="text", help="text (default) or json.")
 @click.pass_context

@@ -10,7 +10,7 @@ from raptr_dsl.diagnostics import Diagnostics
 
 
 @click.command(short_help="Lay out schedule files in the one canonical way.")
-@click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILES...")
+@click.argument("files", nargs=-1, required=True, type=click.Path(readable=False), metavar="FILES...")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a file would change.")
 @click.option("--diff", is_flag=True, help="Write nothing; print what would change.")
 @click.pass_context

@@ -34,7 +34,7 @@ def add(name: str, address: str) -> None:
     _told(project.add(name, address), project)
 
 
-@command.command()
+@command.command(short_help="Writes raptr.lock from raptr.toml.")
 def lock() -> None:
     """Writes raptr.lock: pins what is new in raptr.toml, drops what is gone, keeps the rest as it is."""
     project = _project()
@@ -49,7 +49,7 @@ def update(names: tuple[str, ...]) -> None:
     _told(project.update(names, everything=not names), project)
 
 
-@command.command()
+@command.command(short_help="Copies the locked libraries into the project.")
 def vendor() -> None:
     """Copies the locked libraries into raptr_libraries, to be committed with the project."""
     folder = _project().vendor()
@@ -70,7 +70,7 @@ def verify(ctx: click.Context) -> None:
         ctx.exit(1)
 
 
-@command.command(name="list")
+@command.command(name="list", short_help="Lists the locked libraries and their schedules.")
 def list_() -> None:
     """Lists the locked libraries: version, licence, source, and the schedules each exports."""
     from raptr_dsl.library.libraries import standard
@@ -83,7 +83,7 @@ def list_() -> None:
         click.echo(f"{pin.name} {pin.version}  {pin.licence}  {pin.source}{commit}  {', '.join(pin.exports)}")
 
 
-@command.command()
+@command.command(short_help="Makes a library with a first schedule.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--name", help="The name of the library; that of the folder unless given.")
 @click.option("--licence", default="Apache-2.0", show_default=True)

@@ -25,7 +25,7 @@ NARROWEST, WIDEST = 40, 160
 
 
 @click.command(short_help="Draw a schedule or plan: its stages and its masks.")
-@click.argument("file", type=click.Path(), metavar="FILE|PLAN")
+@click.argument("file", type=click.Path(readable=False), metavar="FILE|PLAN")
 @schedule_options
 @click.option("--axis", cls=Once, type=click.Choice(list(AXES)), help="Only this one; else all thinned.")
 @click.option("--site", cls=Once, type=Count(), default=0, help="The block whose heads or units are shown.")

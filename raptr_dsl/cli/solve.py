@@ -19,7 +19,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 
 @click.command(short_help="Solve the holes of a schedule from its requirements.")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=click.Path(readable=False))
 @click.option("--write", is_flag=True, help="Write the solution into the file.")
 @schedule_options
 @format_option

@@ -29,7 +29,7 @@ SCHEDULE_OPTIONS = ("model", "steps", "seed", "params", "budget")
 
 
 @click.command(short_help="Train a small transformer by a schedule or plan.")
-@click.argument("file", type=click.Path(), metavar="[FILE|PLAN]", required=False)
+@click.argument("file", type=click.Path(readable=False), metavar="[FILE|PLAN]", required=False)
 @click.option("--data", multiple=True, metavar="PATH", help="Text files, folders, or stdlib; any number.")
 @click.option("--out", cls=Once, type=click.Path(), metavar="RUN", required=True, help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint in RUN, if there is one.")

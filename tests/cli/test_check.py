@@ -164,3 +164,11 @@ def test_a_count_of_flops_that_looks_like_a_share_is_told_apart(raptr, tmp_path)
     assert "note: 75 is a count of FLOPs; a share of full training is written 75%" in raptr("check", "a.raptr").err
     (tmp_path / "a.raptr").write_text(text.format("1T"))
     assert "is a count of FLOPs" not in raptr("check", "a.raptr").err
+
+
+@pytest.mark.parametrize("command", ["check", "compile", "show", "cost", "fmt"])
+def test_whether_a_file_can_be_read_is_for_the_diagnostic_to_say(raptr, bert, monkeypatch, command: str) -> None:
+    monkeypatch.setattr(
+        "os.access", lambda *_, **__: False
+    )  # what the library of options would ask, as a wrong command
+    assert raptr(command, bert.name).code == 0
