@@ -8,6 +8,7 @@ from pathlib import Path
 
 from raptr_dsl.diagnostics import RaptrError, fail
 
+IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
@@ -23,11 +24,14 @@ def writing(what: str, path: Path) -> Iterator[None]:
 def write_failure(what: str, path: Path, error: OSError, notes: tuple[str, ...] = ()) -> RaptrError:
     """The diagnostic of a failed write; `what` is a noun phrase such as "the log"."""
     full = error.errno in FULL
+    help = "make room, then go on with --resume" if full else "see to it that the folder can be written"
+    if error.errno in IN_THE_WAY:
+        help = "there is a file of this name: name another folder"
     return fail(
         "train-disk-full" if full else "train-write",
         f"{what} cannot be written: {(error.strerror or str(error)).lower()}",
         subject=str(path),
-        help="make room, then go on with --resume" if full else "see to it that the folder can be written",
+        help=help,
         notes=notes,
     )
 

@@ -89,3 +89,11 @@ def test_the_lock_of_another_process_holds_while_it_lives_and_no_longer(tmp_path
         other.send_signal(signal.SIGKILL)
     with open_folder(tmp_path, resume=True):
         pass
+
+
+@pytest.mark.parametrize("out", ["file", "file/run"])
+def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RaptrError) as refused, open_folder(tmp_path / out, resume=False):
+        pass
+    assert refused.value.diagnostics[0].help == "there is a file of this name: name another folder"
