@@ -106,6 +106,8 @@ def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> N
     legal = kind.legal()
     nearest = did_you_mean(name, legal)
     help = f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal)
+    if name == "keep":  # what is kept is kept in every stage
+        help = "`keep` is a statement of its own, of all stages: keep depth=[first, last]"
     if kind is RUN and not nearest:
         help += f"; a parameter goes in parentheses, behind the name: ({attribute.span.text})"
     diagnostics.add(

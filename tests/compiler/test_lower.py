@@ -675,3 +675,9 @@ def test_a_schedule_under_another_name_is_told_by_that_name() -> None:
     (problem,) = check_text("use std/raptr as published\nrun raptr steps=rest\n").diagnostics
     assert problem.code == "unknown-schedule"
     assert problem.help == 'this file imports `published`; or import it: use "./raptr.raptr", or use LIBRARY/raptr'
+
+
+def test_keep_among_attributes_leads_to_the_statement() -> None:
+    (problem,) = check_text("stage depth=6/12 keep=[first] steps=rest\n").diagnostics
+    assert problem.code == "unknown-attribute" and problem.fix is None
+    assert problem.help == "`keep` is a statement of its own, of all stages: keep depth=[first, last]"
