@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 import torch._dynamo
 from torch import Tensor, nn
@@ -82,7 +84,7 @@ def sizes(plan: Plan) -> int:
 
 
 def representatives(plan: Plan) -> Iterator[Step]:
-    """A step of each size that the plan names, with all blocks on."""
+    """A step of each size that the plan names, and of each way to train a part, with all blocks on."""
     seen: set[tuple[Any, ...]] = set()
     for stage in plan.stages:
         offsets = {0} | {border.offset for rule in stage.axes.values() for border in rule.sizes}
@@ -91,10 +93,14 @@ def representatives(plan: Plan) -> Iterator[Step]:
         for offset in sorted(offsets):
             step = plan.step(stage.start + offset)
             axes = {axis: mask for axis, mask in step.axes.items() if axis != "depth"}
-            key = tuple((axis, tuple(mask.on.sum(axis=1).tolist()), mask.full) for axis, mask in sorted(axes.items()))
+            sized = tuple((axis, tuple(mask.on.sum(axis=1).tolist()), mask.full) for axis, mask in sorted(axes.items()))
+            if stage.axes.get("depth") is not None and stage.axes["depth"].train is not None:
+                everything = np.ones_like(step.axes["depth"].on)
+                axes["depth"] = replace(step.axes["depth"], on=everything, scale=everything * 1.0, full=True)
+            key = sized, "depth" in axes, step.frozen
             if key not in seen:
                 seen.add(key)
-                yield Step(step.index, step.stage, axes)
+                yield Step(step.index, step.stage, axes, step.frozen)
 
 
 @contextmanager
@@ -119,13 +125,14 @@ def unchanged(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def warm_up(model: nn.Module, run: Callable[[], Tensor], open_step: Callable[[Step], Any], plan: Plan) -> None:
+def warm_up(model: nn.Module, run: Callable[[], Tensor], open_step: Callable[[Step | None], Any], plan: Plan) -> None:
     """Runs every size of the plan once forward and backward, and once in evaluation."""
     with unchanged(model):
         model.train()
         for step in representatives(plan):
             open_step(step)
             run().backward()
+        open_step(None)
         model.eval()
         with torch.no_grad():
             run()

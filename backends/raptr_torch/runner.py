@@ -236,8 +236,9 @@ class Runner:
         self._require_attached()
         self._require_closed()
         try:
-            warm_up(self._sites.model, run, self._sites.run, self.plan)
+            warm_up(self._sites.model, run, self._open, self.plan)
         finally:
+            self._constants.release()
             self._sites.refuse()
 
     def detach(self) -> Any:
@@ -280,9 +281,7 @@ class Runner:
         for binding in self._bindings:
             binding.expect(step)
         try:
-            if step is not None and is_partial(step):
-                self._constants.hold(self._sites.parts, step)
-            yield self._sites.run(step)
+            yield self._open(step)
         except BaseException:
             for binding in self._bindings:
                 binding.expect_nothing()
@@ -291,6 +290,13 @@ class Runner:
             self._is_open = False
             self._constants.release()
             self._sites.refuse()
+
+    def _open(self, step: Step | None) -> Meter:
+        """From now on forwards run what a step says, and autograd sees what it trains."""
+        self._constants.release()
+        if step is not None and is_partial(step):
+            self._constants.hold(self._sites.parts, step)
+        return self._sites.run(step)
 
     def _grow(self, index: int) -> None:
         """Copies what a stage copies before its first step: once, also where that step fails and is taken again."""

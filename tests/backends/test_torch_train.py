@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from raptr_dsl import compile_text
 from raptr_dsl.backend import TrainSettings
 from raptr_torch import BACKEND
 from raptr_torch.model import build
@@ -28,6 +29,19 @@ def test_every_dtype_trains(dtype: str) -> None:
     assert last < first - 0.1
     expected = torch.float64 if dtype == "float64" else torch.float32
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {expected}
+
+
+def test_learned_factors_and_thinned_data_train_in_mixed_precision() -> None:
+    plan = compile_text(
+        "model layers=3 heads=4 hidden=8 ffn=12 width_group=3 vocab=11 seq=6 batch=4\nsteps 6\nallow partial\n"
+        "stage depth=2/3 scale=learned positions=3 batch=3 steps=3\nstage seq=4 steps=rest\n"
+    )
+    trainer = BACKEND.trainer(plan, TrainSettings(dtype="bfloat16", micro_batches=2))
+    assert isinstance(trainer, TorchTrainer)
+    for index in range(plan.steps):
+        assert np.isfinite(trainer.step(index, batch(plan.shape, index)).loss)
+    assert trainer.executed().flops == plan.flops(case="seed").total
+    assert any(block.factor.item() != 1 for block in trainer.model.blocks)
 
 
 def test_decay_is_for_matrices_only() -> None:
