@@ -170,7 +170,7 @@ def test_rule_35_growth_copies_values_moments_and_counts_to_the_bit(grow: str, m
 
 
 def test_growth_in_a_run_and_across_a_resume_is_the_same_to_the_bit(tmp_path: Path) -> None:
-    plan = plan_of("default sample=prefix grow=copy(middle)\nstage depth=2 steps=6\nstage depth=4 steps=rest")
+    plan = plan_of("default sample=prefix grow=copy(middle)\nstage depth=2 steps=6\nstage depth=3 steps=rest")
     unbroken = trainer_of(plan)
     expected = run(unbroken, 0, 9)
     for stop in (6, 7):  # before the growth, and after it
@@ -187,7 +187,7 @@ def test_growth_in_a_run_and_across_a_resume_is_the_same_to_the_bit(tmp_path: Pa
 
 
 def test_a_growth_is_not_repeated_where_its_step_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    plan = plan_of("default sample=prefix grow=copy(middle)\nstage depth=2 steps=6\nstage depth=4 steps=rest")
+    plan = plan_of("default sample=prefix grow=copy(middle)\nstage depth=2 steps=6\nstage depth=3 steps=rest")
     trainer, resumed = trainer_of(plan), trainer_of(plan)
     run(trainer, 0, 6)
     monkeypatch.setattr(trainer.programs, "get", lambda *_: 1 / 0)

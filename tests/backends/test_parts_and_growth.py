@@ -5,8 +5,10 @@ The schedules are those by which the reference is tested by hand; the other back
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 
@@ -16,6 +18,9 @@ from raptr_dsl.backend.support import unsupported
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.registry import load_to_run
 from raptr_dsl.training.account import Account, mismatches
+from raptr_jax.model import flat
+from raptr_jax.optim import Parts
+from raptr_jax.train import JaxTrainer, whole
 from raptr_reference import BACKEND as REFERENCE
 from raptr_reference.train import ReferenceTrainer
 from raptr_torch.train import TorchTrainer
@@ -56,7 +61,30 @@ def state_of(trainer: Trainer) -> Mapping[str, tuple[np.ndarray, np.ndarray, int
         return found
     if isinstance(trainer, ReferenceTrainer):
         return {n: (v, trainer.moments[n].mean, trainer.moments[n].count) for n, v in trainer.values.items()}
+    if isinstance(trainer, JaxTrainer):
+        return jax_state_of(trainer)
     pytest.skip("its own tests look into its state")
+
+
+def jax_state_of(trainer: JaxTrainer) -> dict[str, tuple[np.ndarray, np.ndarray, int]]:
+    shape, values, state = trainer.plan.shape, trainer.parameters, trainer.state
+    means = Parts(
+        optax.tree.get(state.blocks, "mu"), {name: optax.tree.get(state.rest[name], "mu")[name] for name in state.rest}
+    )
+    found = {}
+    for name, value in flat(shape, whole(values)).items():
+        _, _, rest = name.partition("blocks.")
+        counted, row = (state.blocks, int(rest.split(".")[0])) if rest else (state.rest[name.split(".")[0]], ...)
+        count = np.asarray(optax.tree.get(counted, "count"))[row]
+        found[name] = value, flat(shape, whole(means))[name], int(count)
+    if values.factor is not None:
+        factors, mean, count = (np.asarray(part) for part in (values.factor, *_of_factors(state.factor)))
+        found |= {f"blocks.{n}.factor": (factors[n], mean[n], int(count[n])) for n in range(shape.layers)}
+    return found
+
+
+def _of_factors(state: Any) -> tuple[Any, Any]:
+    return optax.tree.get(state, "mu"), optax.tree.get(state, "count")
 
 
 def compare(backend: Backend, plan: Plan) -> None:

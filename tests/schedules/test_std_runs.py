@@ -32,11 +32,12 @@ def plan_of(name: str) -> Plan:
 
 
 NAMES = [path.stem for path in FILES]
-# JAX compiles a program for each size: a schedule of each axis stands for its kind.
+# JAX compiles a program for each size: one schedule stands for its kind.
+KINDS = ("raptr", "raptr_heads", "raptr_width", "midas", "lisa", "freezeout", "random_ltd", "sequence_warmup")
 RUNS = [
     *(pytest.param(name, "reference") for name in NAMES),
     *(pytest.param(name, "torch", marks=pytest.mark.slow) for name in NAMES),
-    *(pytest.param(name, "jax", marks=pytest.mark.slow) for name in ("raptr", "raptr_heads", "raptr_width")),
+    *(pytest.param(name, "jax", marks=pytest.mark.slow) for name in KINDS),
 ]
 
 
