@@ -10,7 +10,7 @@ from hypothesis import settings
 
 # Workers share the cores: one thread each, set before torch or numpy are imported anywhere (subprocesses inherit it).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Small programs that run once or twice: compiling them fast matters, not that they are fast. `make bench` sets it empty.
+# Small programs that run once or twice: only that they compile fast matters. `make bench` sets it empty.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",

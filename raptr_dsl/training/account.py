@@ -9,8 +9,7 @@ from operator import or_
 
 from raptr_dsl.axes import AXES, HEAD
 from raptr_dsl.backend import Executed
-from raptr_dsl.flops import Exact, block_cost, head_cost, head_share
-from raptr_dsl.flops.accounting import whole
+from raptr_dsl.flops import block_cost, head_cost, head_share
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask, Plan, Step
 
@@ -33,7 +32,7 @@ class Account:
         self._heads: dict[frozenset[str], int] = {}
         self._costs: dict[tuple[tuple[tuple[str, int], ...], bool, bool], int] = {}
         self.units = dict.fromkeys(self._spaces, 0)
-        self.flops: Exact = 0
+        self.flops = 0
         self.tokens = 0
 
     def add(self, step: Step) -> None:
@@ -62,11 +61,11 @@ class Account:
             for (*counts, trained, flowing), times in alike.items()
         )
 
-    def _head(self, step: Step) -> Exact:
+    def _head(self, step: Step) -> int:
         if step.frozen not in self._heads:
-            self._heads[step.frozen] = head_cost(self._shape, frozen=step.frozen)
+            self._heads[step.frozen] = int(head_cost(self._shape, frozen=step.frozen))
         shares = {name: _share(mask) for name, mask in step.axes.items() if HEAD in AXES[name].powers}
-        return whole(self._heads[step.frozen] * head_share(shares)) if shares else self._heads[step.frozen]
+        return int(self._heads[step.frozen] * head_share(shares)) if shares else self._heads[step.frozen]
 
     def _cost(self, active: tuple[tuple[str, int], ...], trains: bool, flows: bool) -> int:
         """Training FLOPs of one block with that many units of each axis on."""
