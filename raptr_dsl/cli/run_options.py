@@ -99,6 +99,8 @@ def run_settings(
     values = before.model_dump() if before else {"backend": "torch", "train": {}, "cadence": {}, "data": {}}
     values |= told(RunSettings)
     values["train"] |= told(TrainSettings)
+    if before is None:
+        values["train"].setdefault("dtype", _usual_dtype(values["backend"]))
     values["cadence"] |= told(Cadence)
     values["data"] = {"tokenizer": "bytes", "sha256": "", **values["data"]}
     values["data"] |= {"paths": paths} if paths else {}
@@ -113,6 +115,14 @@ def run_settings(
             for item in error.errors()
         )
         raise click.UsageError("; ".join(problems), ctx) from None
+
+
+def _usual_dtype(backend: str) -> str:
+    """The usual precision, where that backend has it. Raises RaptrError where the backend cannot be had."""
+    from raptr_dsl import registry
+
+    dtypes, usual = registry.load(backend).capabilities.dtypes, TrainSettings.model_fields["dtype"].default
+    return usual if usual in dtypes or not dtypes else min(dtypes)
 
 
 def open_data(settings: "RunSettings") -> "tuple[TokenDataset, RunSettings]":

@@ -118,10 +118,12 @@ def _require_beginning(file: str | None, out: Path, goes_on: bool) -> None:
 
 
 def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: Path, resume: bool) -> None:
+    from raptr_dsl.backend.checks import require_dtype
     from raptr_dsl.cli.progress import watching
     from raptr_dsl.training import TokenFeed, train
 
     backend = load_backend(plan, settings.backend)
+    require_dtype(settings.train, backend.name, backend.capabilities)  # before a summary is printed
     feed = TokenFeed(dataset, plan.shape, settings.data_seed, settings.eval_batches)
     if launch_rank():  # process 0 speaks for all
         summary = train(plan, backend, feed, settings, out, resume=resume)

@@ -33,8 +33,7 @@ def write_model(path: Path, **words: object) -> None:
     path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in (SHAPE | words).items()))
 
 
-NEW = ("train", "half.raptr", "--model", "tiny.toml", "--steps", "8", "--data", "text.txt", "--backend", "reference",
-       "--dtype", "float64")  # fmt: skip
+NEW = ("train", "half.raptr", "--model", "tiny.toml", "--steps", "8", "--data", "text.txt", "--backend", "reference")
 
 
 @pytest.fixture
@@ -44,6 +43,13 @@ def run(folder: Path, raptr: Callable[..., Any]) -> Callable[..., tuple[int, str
         return done.code, done.out, done.err
 
     return call
+
+
+def test_a_backend_trains_in_what_it_has_and_another_precision_is_refused_before_anything_is_printed(run) -> None:
+    code, out, err = run(*NEW, "--out", "run")
+    assert (code, "reference, float64" in out) == (0, True), err
+    code, out, err = run(*NEW, "--dtype", "float32", "--out", "other")
+    assert (code, out, "trainer-dtype" in err) == (1, "", True)
 
 
 def test_it_says_what_is_on_trains_and_says_what_came_of_it(run, folder: Path) -> None:
