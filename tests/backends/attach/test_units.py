@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from raptr_dsl.flops import block_cost, head_cost
 from raptr_torch import attach, layouts
 from raptr_torch.layouts import Layout, UnitLinears, layout_of
-from tests.axes import PARTS
 from tests.backends.attach.models import UNITS, batch_of, make, shape_of, stacks_of
 from tests.backends.attach.test_depth import snapshot
 from tests.backends.drawn import drawn_plan, mask, refused
@@ -70,7 +69,7 @@ def test_loss_and_gradients_equal_those_of_the_masked_model(family: str, impleme
     for (name, ours), theirs in zip(model.named_parameters(), expected.parameters(), strict=True):
         if theirs.grad is not None:
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=2e-6, msg=lambda m, n=name: f"{n}: {m}")
-    assert runner.executed().units == {"depth": 4, **{axis: int(masks[axis].on.sum()) for axis in PARTS}}
+    assert runner.executed().units == {"depth": 4, **{axis: int(masks[axis].on.sum()) for axis in AXES}}
 
 
 @pytest.mark.parametrize("family", UNITS)
@@ -98,7 +97,7 @@ def test_flops_seen_by_torch_are_those_of_the_shape(family: str) -> None:
         model(**batch_of(family)).loss.backward()
     wanted = Fraction(head_cost(shape))
     for block in (0, 2, 3):
-        wanted += block_cost(shape, {axis: Fraction(float(masks[axis].on[block].mean())) for axis in PARTS})
+        wanted += block_cost(shape, {axis: Fraction(float(masks[axis].on[block].mean())) for axis in AXES})
     assert counter.get_total_flops() == wanted
 
 
