@@ -39,7 +39,7 @@ def refuse_for_full_axes(given: Given, thinned: list[str], settings: Settings, s
             attribute.span,
             help=f"remove it, or thin the axis: {axis}=6/12",
         )
-    if given.sizes and not thinned:
+    if not thinned and (given.sizes or given.refused):
         return
     for name, attribute in given.bare.items():
         if any(speaks_at_full(name, axis, given, settings) for axis in AXES):

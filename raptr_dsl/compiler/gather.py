@@ -40,13 +40,17 @@ KEEP = Kind("keep", sizes=True)
 
 @dataclass(slots=True)
 class Given:
-    """The attributes of one statement: `depth=`, `depth.scale=`, `scale=`, `freeze=`, `steps=`."""
+    """The attributes of one statement: `depth=`, `depth.scale=`, `scale=`, `freeze=`, `steps=`.
+
+    `refused`: whether there was one more that nobody knows; it may have been the size of an axis.
+    """
 
     sizes: dict[str, ast.Attribute] = field(default_factory=dict)
     own: dict[tuple[str, str], ast.Attribute] = field(default_factory=dict)
     bare: dict[str, ast.Attribute] = field(default_factory=dict)
     whole: dict[str, ast.Attribute] = field(default_factory=dict)
     words: dict[str, ast.Attribute] = field(default_factory=dict)
+    refused: bool = False
 
 
 def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnostics) -> Given:
@@ -73,6 +77,7 @@ def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnos
             place = given.whole
         else:
             _refuse(attribute, kind, diagnostics)
+            given.refused = True
             continue
         if name in place:
             _refuse_twice(attribute, place[name], diagnostics)

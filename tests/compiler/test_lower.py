@@ -203,6 +203,10 @@ def test_rule_8_an_attribute_without_effect_is_an_error(stage: str) -> None:
     assert codes_of(f"stage {stage}\nstage steps=rest") == ["no-effect"]
 
 
+def test_a_misspelt_axis_is_one_mistake_and_its_attributes_are_none() -> None:
+    assert codes_of("stage deph=6/12 sample=fixed steps=50%\nstage steps=rest") == ["unknown-attribute"]
+
+
 @pytest.mark.parametrize(
     "stage",
     [
