@@ -92,19 +92,26 @@ class Agreement:
         Any other error is left as a note for the other ranks, which are about to lose this one.
         """
         if is_collective_failure(error):
-            return self._reason() or lost(error, self.timeout)
-        if not (isinstance(error, RaptrError) and error.diagnostics[0].code in ("ranks-disagree", "ranks-lost")):
+            return self._disagreed() or self._failed() or lost(error, self.timeout)
+        code = error.diagnostics[0].code if isinstance(error, RaptrError) else ""
+        if code == "ranks-lost":
+            return self._failed() or error
+        if code != "ranks-disagree":
             told = error.diagnostics[0].message if isinstance(error, RaptrError) else str(error)
             self._leave_note(f"rank {dist.get_rank()}: {type(error).__name__}: {told}")
         return error
 
-    def _reason(self) -> RaptrError | None:
-        """Why another rank left: it runs something else, or it failed."""
+    def _disagreed(self) -> RaptrError | None:
+        """What another rank runs instead, where it left for that."""
         try:
             self.settle()
         except RaptrError as error:
             if error.diagnostics[0].code == "ranks-disagree":
                 return error
+        return None
+
+    def _failed(self) -> RaptrError | None:
+        """Why another rank left, where it could still say so."""
         try:
             if not self._store.check(["failed"]):
                 return None
