@@ -12,13 +12,16 @@ IS_RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 # One thread a worker: the parallel test runs already use the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test slow bench lint golden clean
+.PHONY: demo test fuzz slow bench lint golden clean
 
 demo: $(INSTALLED)
 	$(BIN)/raptr demo
 
 test: lint
 	$(PYTEST) -q -n 2 -m "not slow and not benchmark"
+
+fuzz: $(INSTALLED)
+	HYPOTHESIS_PROFILE=fuzz $(PYTEST) -q -n 2 -m "not slow and not benchmark"
 
 slow: $(INSTALLED)
 	$(PYTEST) -q -n 2 -m "slow and not benchmark" --timeout 1200

@@ -16,10 +16,10 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false",
 )
 
-# "ci" draws the same examples every time, so that a red run is about the change; "dev" looks for new ones.
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=50)
-settings.register_profile("dev", deadline=None, max_examples=50, print_blob=True)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# The gate draws the same examples every time, so that a red run is about the change; `make fuzz` looks for new ones.
+settings.register_profile("gate", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("fuzz", deadline=None, max_examples=50, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -223,13 +223,24 @@ def _spaced(words: list[_Word], kind: str) -> Iterator[tuple[str, _Word]]:
     """Each word with the blank before it."""
     depth = 0
     is_assigned = False  # the range after `in` stands between blanks, that of a default does not
+    keyword = _in(words) if kind == "param" else None
     for index, word in enumerate(words):
         depth -= word.token.kind in _CLOSERS
         is_bounds = kind == "param" and not (depth or is_assigned)
-        is_spaced = is_bounds and ("DOTS" in (words[index - 1].token.kind, word.token.kind) or _is_in(words, index - 1))
+        is_spaced = is_bounds and ("DOTS" in (words[index - 1].token.kind, word.token.kind) or index - 1 == keyword)
         yield (" " if is_spaced else _blank(words, index, kind, depth) if index else ""), word
         depth += word.token.kind in _OPENERS
         is_assigned = is_assigned or (depth == 0 and word.token.kind == "EQUAL")
+
+
+def _in(words: list[_Word]) -> int | None:
+    """Where a `param NAME: TYPE in` has its keyword; a type may have arguments, and anything may be called `in`."""
+    depth = 0
+    for index, word in enumerate(words[4:], 4):
+        depth += (word.token.kind in _OPENERS) - (word.token.kind in _CLOSERS)
+        if depth == 0 and word.token.kind not in _CLOSERS:
+            return index if word.text == "in" else None
+    return None
 
 
 def _blank(words: list[_Word], index: int, kind: str, depth: int) -> str:
@@ -249,7 +260,3 @@ def _blank(words: list[_Word], index: int, kind: str, depth: int) -> str:
         return ""
     return " "
 
-
-def _is_in(words: list[_Word], index: int) -> bool:
-    """Whether a word of a `param` is the keyword: after `param NAME : TYPE`."""
-    return index >= 4 and words[index].text == "in"

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.benchmark
 
 ROUNDS = int(os.environ.get("RAPTR_BENCH_ROUNDS", "7"))
 SEQ = 128
-LLAMA = ModelShape(layers=12, heads=6, hidden=384, ffn=1536, vocab=4096, seq=SEQ, batch=8, gated=True, tied=False)
+LLAMA = ModelShape(layers=12, heads=8, hidden=384, ffn=1536, vocab=4096, seq=SEQ, batch=8, gated=True, tied=False)
+LONGER = ModelShape(layers=12, heads=8, hidden=384, ffn=1536, vocab=4096, seq=SEQ, batch=16, gated=True, tied=False)
 OPT = ModelShape(layers=12, heads=6, hidden=384, ffn=1536, vocab=4096, seq=SEQ, batch=8)
 
 
@@ -38,7 +39,7 @@ def llama(**_: Any) -> nn.Module:
 
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=4096, hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=6,
+            vocab_size=4096, hidden_size=384, intermediate_size=1536, num_hidden_layers=12, num_attention_heads=8,
             max_position_embeddings=SEQ, use_cache=False,
         )
     )  # fmt: skip
@@ -63,6 +64,11 @@ CASES: dict[str, tuple[tuple[str, ...], float, str]] = {
     "heads + width 1/2": (("heads", "width"), 1 / 2, "zero"),
     "heads + width 1/2, skip": (("heads", "width"), 1 / 2, "skip"),
 }
+TWICE_THE_TOKENS: dict[str, tuple[tuple[str, ...], float, str]] = {
+    f"heads + width {text}{comma}{idle}": (("heads", "width"), share, idle or "zero")
+    for text, share in (("1/2", 1 / 2), ("1/4", 1 / 4))
+    for comma, idle in (("", ""), (", ", "skip"))
+}
 
 
 def draw(shape: ModelShape, axes: tuple[str, ...], share: float, random: np.random.Generator) -> dict[str, AxisMask]:
@@ -80,9 +86,9 @@ def draw(shape: ModelShape, axes: tuple[str, ...], share: float, random: np.rand
     return found
 
 
-def batches(rounds: int) -> list[torch.Tensor]:
+def batches(shape: ModelShape) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.randint(4096, (8, SEQ), generator=generator) for _ in range(rounds)]
+    return [torch.randint(shape.vocab, (shape.batch, SEQ), generator=generator) for _ in range(ROUNDS + 1)]
 
 
 def stepping(model: nn.Module, optimizer: torch.optim.Optimizer, tokens: list[torch.Tensor]) -> Callable[[int], None]:
@@ -104,13 +110,18 @@ def adamw(model: nn.Module) -> torch.optim.Optimizer:
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("name", "make", "shape"), [("llama", llama, LLAMA), ("opt", opt, OPT)])
-def test_realised_over_ideal_of_attached_models(name: str, make: Callable[..., Any], shape: ModelShape) -> None:
-    generator, tokens = np.random.default_rng(17), batches(ROUNDS + 1)
+@pytest.mark.parametrize(
+    ("name", "make", "shape", "cases"),
+    [("llama", llama, LLAMA, CASES), ("llama", llama, LONGER, TWICE_THE_TOKENS), ("opt", opt, OPT, CASES)],
+)
+def test_realised_over_ideal_of_attached_models(
+    name: str, make: Callable[..., Any], shape: ModelShape, cases: Mapping[str, tuple[tuple[str, ...], float, str]]
+) -> None:
+    generator, tokens = np.random.default_rng(17), batches(shape)
     plain = make()
     runs: dict[str, Callable[[int], None]] = {"full": stepping(plain, adamw(plain), tokens)}
     masks: dict[str, list[Mapping[str, AxisMask]]] = {}
-    for case, (axes, share, idle) in CASES.items():
+    for case, (axes, share, idle) in cases.items():
         model = make()
         optimizer = adamw(model)
         masks[case] = [draw(shape, axes, share, generator) for _ in range(ROUNDS + 1)]
@@ -122,29 +133,35 @@ def test_realised_over_ideal_of_attached_models(name: str, make: Callable[..., A
             update(model, optimizer)
 
         runs[case] = step
-    drops = make()
-    for index, block in enumerate(drops.model.decoder.layers if name == "opt" else drops.model.layers):
-        block.register_forward_hook(
-            lambda _, args, y, index=index: (
-                args[0] + float(masks["depth 6/12"][0]["depth"].scale[0, index]) * (y - args[0])
-            )
-        )
-    runs["DropPath-style multiplication, 6/12"] = stepping(drops, adamw(drops), tokens)
+    if "depth 6/12" in cases:
+        runs["DropPath-style multiplication, 6/12"] = multiplying(name, make(), masks["depth 6/12"][0]["depth"], tokens)
     if name == "opt":
         runs["layerdrop of transformers, 1/2"] = layerdrop(tokens)
     best = seconds(runs, ROUNDS)
 
     full = planned(shape, {})[1]
-    print(f"\n{name}: 12 blocks, hidden 384, vocab 4096, 8 × {SEQ} tokens, float32, {torch.get_num_threads()} threads")
+    print(
+        f"\n{name}: 12 blocks, hidden 384, vocab 4096, {shape.batch} × {SEQ} tokens, float32, "
+        f"{torch.get_num_threads()} thread(s)"
+    )
     print(f"least of {ROUNDS} rounds; full step {best['full'] * 1e3:.0f} ms")
     print(f"{'case':38} {'ms':>6} {'ideal':>6} {'real':>6} {'r/i':>5}")
-    half = full / (head_cost(shape) + 6 * int(block_cost(shape)))
+    half = full / (head_cost(shape) + 6 * int(block_cost(shape, {})))
     for case, time in best.items():
         if case == "full":
             continue
         ideal = full / planned(shape, masks[case][0])[1] if case in masks else half
         realised = best["full"] / time
         print(f"{case:38} {time * 1e3:6.0f} {ideal:6.2f} {realised:6.2f} {realised / ideal:5.2f}")
+
+
+def multiplying(name: str, model: Any, mask: AxisMask, tokens: list[torch.Tensor]) -> Callable[[int], None]:
+    """What each block adds is multiplied by its factor, 0 where it is off."""
+    for index, block in enumerate(model.model.decoder.layers if name == "opt" else model.model.layers):
+        block.register_forward_hook(
+            lambda _, args, y, index=index: args[0] + float(mask.scale[0, index]) * (y - args[0])
+        )
+    return stepping(model, adamw(model), tokens)
 
 
 def layerdrop(tokens: list[torch.Tensor]) -> Callable[[int], None]:

@@ -82,6 +82,8 @@ def test_formatting_twice_is_formatting_once(text: str) -> None:
         ("\n\n# about\n\n\n\nstage steps=rest\n\n", "# about\n\nstage steps=rest\n"),
         ("repeat 2{stage a steps=1;\n\n# b\n}# after", "repeat 2 {\n  stage a steps=1\n\n  # b\n}  # after\n"),
         ("param x:fraction in 1/12..1=6/12", "param x: fraction in 1/12 .. 1 = 6/12\n"),
+        ("param x:in in in(1)..in( )=in(1)", "param x: in in in(1) .. in() = in(1)\n"),
+        ("param x:f(in,(2)) in 1..in(1)", "param x: f(in, (2)) in 1 .. in(1)\n"),
         ("param x: choice( a ,b , )=a", "param x: choice(a, b) = a\n"),
         ("let x=- 0.50+(2*3)", "let x = -0.50+(2*3)\n"),
         ("steps 675_000", "steps 675_000\n"),
