@@ -259,4 +259,3 @@ def _blank(words: list[_Word], index: int, kind: str, depth: int) -> str:
     if right == "LPAR" and left == "NAME":
         return ""
     return " "
-
