@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from raptr_torch.reduction import BlockReduction
 from raptr_torch.sites import Part
+from tests.backends.drawn import refused
 from tests.distributed.launch import on_ranks, values
 from tests.distributed.loops import SCHEDULE, attached, loss_of, parts, plan, sent, train
 
@@ -72,13 +74,15 @@ def idle_blocks(folder: Path, text: str = SCHEDULE) -> list[dict[str, Any]]:
 
 def experts(folder: Path) -> dict[str, Any]:
     """Rank 0 uses one expert and rank 1 another, nobody the third, in each of two blocks."""
+    rank = dist.get_rank()
     model = nn.ModuleList(nn.ParameterList([torch.ones(2) for _ in range(3)]) for _ in range(2))
-    where = {p: Part(name, int(name[0]), None) for name, p in model.named_parameters()}
-    reduction, rank = BlockReduction(model, where, micro_batches=1), dist.get_rank()
+    model.register_buffer("count", torch.tensor(rank + 1))
+    reduction = BlockReduction(model, parts_of(model), micro_batches=1)
     reduction.begin(lambda part: part.block in (None, 0, 1))
     sum(block[rank].sum() for block in model).backward()
     reduction.finish()
-    return {name: p.grad if p.grad is None else p.grad.tolist() for name, p in model.named_parameters()}
+    gradients = {name: p.grad if p.grad is None else p.grad.tolist() for name, p in model.named_parameters()}
+    return {"gradients": gradients, "buffer": int(model.count)}
 
 
 def both(folder: Path) -> dict[str, Any]:
@@ -91,4 +95,53 @@ def test_idle_blocks_send_nothing_and_a_missing_gradient_is_zeros(tmp_path: Path
             assert step["idle"] == [True] * 4
             assert step["sent"] == step["running"]
         half = [0.5, 0.5]
-        assert outcome["experts"] == {f"{block}.{n}": [half, half, None][n] for block in range(2) for n in range(3)}
+        experts = {f"{block}.{n}": [half, half, None][n] for block in range(2) for n in range(3)}
+        assert outcome["experts"] == {"gradients": experts, "buffer": 1}
+
+
+# --- when it is sent: one rank is enough ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def parts_of(model: nn.Module) -> dict[nn.Parameter, Part]:
+    return {p: Part(name, int(name[0]), None) for name, p in model.named_parameters()}
+
+
+@pytest.mark.usefixtures("alone")
+def test_blocks_are_sent_in_the_last_backward_pass_while_it_goes_on() -> None:
+    model = nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])
+    reduction, seen = BlockReduction(model, parts_of(model), micro_batches=2), []
+    with sent() as elements:
+        reduction.begin(lambda part: part.block != 1)
+        for _ in range(2):
+            between = model[0](torch.ones(1, 2))
+            between.register_hook(lambda _: seen.append(len(elements)))
+            model[2](between).sum().backward()
+            seen.append(len(elements))
+        gradient = model[0].weight.grad.clone()
+        reduction.finish()
+    assert seen == [0, 0, 1, 2]  # of each pass: between the blocks, and behind it
+    assert elements == [6 + 2] * 2
+    assert torch.equal(model[0].weight.grad, gradient)
+    assert model[1].weight.grad is None
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_backward_pass_too_many_and_a_sparse_gradient_are_refused() -> None:
+    model = nn.ModuleList([nn.Embedding(3, 2, sparse=sparse) for sparse in (False, True)])
+    reduction = BlockReduction(model, parts_of(model), micro_batches=1)
+    reduction.begin(lambda part: part.block == 0)
+    model[0](torch.tensor([1])).sum().backward()
+    with refused("ranks-micro-batches", "beyond the 1 of a step"):
+        model[0](torch.tensor([1])).sum().backward()
+    reduction.abandon()
+    reduction.begin(None)
+    model[1](torch.tensor([1])).sum().backward()
+    with refused("ranks-sparse"):
+        reduction.finish()

@@ -103,6 +103,31 @@ def test_depth_under_fsdp2_and_back(order: str, mesh: Any) -> None:
     model(**batch_of("llama")).loss.backward()
 
 
+@pytest.mark.parametrize(
+    ("stage", "code"),
+    [
+        ("depth.train=fixed(2)", "ranks-sharded-train"),
+        ("depth=2/4 heads=1/2 idle=skip", "ranks-sharded-rows"),
+        ("depth=2/4 heads=1/2 depth.idle=skip", ""),
+    ],
+)
+def test_what_shards_cannot_do_is_refused_before_anybody_is_waited_for(
+    stage: str, code: str, mesh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make("llama")
+    plan = compile_text(f"stage {stage} steps=2\nstage steps=2\n", model=shape_of("llama"), steps=4, seed=3)
+    runner = attach(model, plan)
+    shard(model, mesh)
+    monkeypatch.setattr("raptr_torch.ranks.size", lambda: 2)
+    monkeypatch.setattr("raptr_torch.ranks._meet", _met)
+    with refused(code) if code else pytest.raises(LookupError):
+        runner.distribute()
+
+
+def _met(*_: Any) -> None:
+    raise LookupError
+
+
 def test_units_are_selected_before_sharding_and_not_after(mesh: Any) -> None:
     model, expected, shape = make("llama"), make("llama"), shape_of("llama")
     plan = drawn_plan(shape, [thinned("llama")])
