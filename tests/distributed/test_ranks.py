@@ -99,9 +99,9 @@ def test_another_step_than_the_announced_one_is_agreed_on_anew() -> None:
 @pytest.mark.parametrize("passes", [1, 3])
 def test_a_wrong_number_of_micro_batches_is_told_before_a_reduction_is_waited_for(passes: int) -> None:
     together, others = rank(2)
-    with refused("ranks-micro-batches", f"step 0 ran {passes} micro-batches, and 2 were declared"):
-        with running(together, 0, passes):
-            others.asked.clear()
+    words = f"step 0 ran {passes} micro-batches, and 2 were declared"
+    with refused("ranks-micro-batches", words), running(together, 0, passes):
+        others.asked.clear()
     assert others.asked == ["abandon"]
 
 
@@ -115,9 +115,8 @@ def test_micro_batches_that_were_not_declared_are_compared_before_a_reduction_is
 def test_a_step_that_failed_waits_for_nobody() -> None:
     together, others = rank(1)
     with pytest.raises(ZeroDivisionError), running(together, 0):
-        others.asked.clear()
         raise ZeroDivisionError
-    assert others.asked == ["abandon"]
+    assert others.asked[-2:] == ["begin", "abandon"]
 
 
 def test_gradients_that_are_averaged_within_a_step_are_not_averaged_again() -> None:

@@ -75,7 +75,7 @@ def idle_blocks(folder: Path, text: str = SCHEDULE) -> list[dict[str, Any]]:
 def experts(folder: Path) -> dict[str, Any]:
     """Rank 0 uses one expert and rank 1 another, nobody the third, in each of two blocks."""
     rank = dist.get_rank()
-    model = nn.ModuleList(nn.ParameterList([torch.ones(2) for _ in range(3)]) for _ in range(2))
+    model: Any = nn.ModuleList(nn.ParameterList([torch.ones(2) for _ in range(3)]) for _ in range(2))
     model.register_buffer("count", torch.tensor(rank + 1))
     reduction = BlockReduction(model, parts_of(model), micro_batches=1)
     reduction.begin(lambda part: part.block in (None, 0, 1))
@@ -115,8 +115,9 @@ def parts_of(model: nn.Module) -> dict[nn.Parameter, Part]:
 
 @pytest.mark.usefixtures("alone")
 def test_blocks_are_sent_in_the_last_backward_pass_while_it_goes_on() -> None:
-    model = nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])
-    reduction, seen = BlockReduction(model, parts_of(model), micro_batches=2), []
+    model: Any = nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])
+    reduction = BlockReduction(model, parts_of(model), micro_batches=2)
+    seen: list[int] = []
     with sent() as elements:
         reduction.begin(lambda part: part.block != 1)
         for _ in range(2):
