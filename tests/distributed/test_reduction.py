@@ -79,7 +79,7 @@ def experts(folder: Path) -> dict[str, Any]:
     model.register_buffer("count", torch.tensor(rank + 1))
     reduction = BlockReduction(model, parts_of(model), micro_batches=1)
     reduction.begin(lambda part: part.block in (None, 0, 1))
-    sum(block[rank].sum() for block in model).backward()
+    torch.stack([block[rank].sum() for block in model]).sum().backward()
     reduction.finish()
     gradients = {name: p.grad if p.grad is None else p.grad.tolist() for name, p in model.named_parameters()}
     return {"gradients": gradients, "buffer": int(model.count)}
