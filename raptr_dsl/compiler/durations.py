@@ -44,14 +44,40 @@ def spec_of(given: Given, statement: ast.Statement, word: str, scope: Scope) -> 
         )
         return None
     end = Span(statement.span.source, statement.span.end, statement.span.end)
+    can_be_rest = _can_be_rest(statement, scope)
     scope.diagnostics.add(
         "no-duration",
         f"this {word} does not say how long it lasts",
         statement.span,
-        help="add steps=rest for all that the others leave, or steps=25%, or steps=10k",
-        fix=Edit(end, " steps=rest") if not statement.span.text.endswith("}") else None,
+        help="add steps=rest for all that the others leave, or steps=25%, or steps=10k"
+        if can_be_rest
+        else "add a share or a number of steps: steps=25%, steps=10k",
+        fix=Edit(end, " steps=rest") if can_be_rest and not statement.span.text.endswith("}") else None,
     )
     return None
+
+
+def _can_be_rest(statement: ast.Statement, scope: Scope) -> bool:
+    """Whether `steps=rest` would do: one part of a level can take what is left, so the last that says nothing."""
+    timed = [one for one in scope.statements if isinstance(one, ast.Stage | ast.Ramp | ast.Run)]
+    silent = [one for one in timed if not any(map(_is_duration, one.attributes))]
+    return silent[-1] is statement and not any(map(_is_rest, timed)) and not _comes_often(scope)
+
+
+def _comes_often(scope: Scope) -> bool:
+    """Whether a plain `repeat` makes the statements of a block parts of the level around it, several times."""
+    around = scope.parent.statements if scope.parent else ()
+    body = next((one for one in around if isinstance(one, ast.Repeat) and one.body is scope.statements), None)
+    return body is not None and not any(map(_is_duration, body.attributes))
+
+
+def _is_duration(attribute: ast.Attribute) -> bool:
+    return attribute.axis is None and attribute.name.text in DURATIONS
+
+
+def _is_rest(statement: ast.Stage | ast.Ramp | ast.Run) -> bool:
+    values = (attribute.value for attribute in statement.attributes if _is_duration(attribute))
+    return any(isinstance(value, ast.Name) and value.text == "rest" for value in values)
 
 
 def _read(attribute: ast.Attribute, scope: Scope) -> Spec | None:

@@ -66,9 +66,9 @@ class Scope:
     ) -> None:
         self.diagnostics = diagnostics
         self.link = link
-        self._statements = statements
+        self.statements = statements
         self._lossy = lossy
-        self._parent = parent
+        self.parent = parent
         self._names: dict[str, Definition] = {}
 
     def inside(self, body: Iterable[ast.Statement]) -> "Scope":
@@ -81,7 +81,7 @@ class Scope:
             definition = scope._names.get(name)
             if definition is not None:
                 return definition
-            scope = scope._parent
+            scope = scope.parent
         return None
 
     def lookup(self, name: ast.Name) -> Definition | None:
@@ -121,7 +121,7 @@ class Scope:
         scope: Scope | None = self
         while scope is not None:
             yield from scope._names
-            scope = scope._parent
+            scope = scope.parent
 
     def _report_unknown(self, name: ast.Name) -> None:
         later = self._defined_later(name)
@@ -162,8 +162,8 @@ class Scope:
     def _defined_later(self, name: ast.Name) -> ast.Let | ast.Param | None:
         scope: Scope | None = self
         while scope is not None:
-            for statement in scope._statements:
+            for statement in scope.statements:
                 if isinstance(statement, ast.Let | ast.Param) and statement.name.text == name.text:
                     return statement
-            scope = scope._parent
+            scope = scope.parent
         return None
