@@ -20,6 +20,7 @@ _ELSEWHERE: tuple[Known, ...] = (
     statements.comment,
     lambda place: statements.adrift(place) if place.index == 1 else None,
     statements.keyword_equals,
+    statements.imported_by_run,
     values.value_skipped,
     values.unit_apart,
     values.brackets_missing,

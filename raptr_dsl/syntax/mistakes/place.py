@@ -1,5 +1,6 @@
 """Where a statement stopped making sense, and what could stand there, in words."""
 
+import re
 from dataclasses import dataclass
 
 from raptr_dsl.source import Source, Span
@@ -12,6 +13,7 @@ _SIGNS = {
     "SLASH": "/", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}",
     "IN": "in", "AS": "as",
 }  # fmt: skip
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 VALUE = {"NUMBER", "NAME", "LPAR"}  # where all of these may stand, a value may
 VALUE_STARTS = {"NUMBER", "NAME", "STRING", "LPAR", "LSQB", "MINUS", "HOLE"}
 ENDS = {"RPAR", "RSQB", "RBRACE", "_NL", "SEMICOLON"}

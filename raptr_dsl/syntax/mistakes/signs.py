@@ -1,14 +1,11 @@
 """Mistakes of =, :, -, commas and comparisons."""
 
-import re
-
 from raptr_dsl.diagnostics import Diagnostic, Edit
 from raptr_dsl.source import Span
-from raptr_dsl.syntax.mistakes.place import VALUE_STARTS, Place, shown
+from raptr_dsl.syntax.mistakes.place import NAME, VALUE_STARTS, Place, shown
 from raptr_dsl.syntax.tables import END
 
 _DURATIONS = ("steps", "tokens")  # of other words, `stage my first depth=3` may mean a name in two words
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def double_equals(place: Place) -> Diagnostic | None:
@@ -67,7 +64,7 @@ def hyphen(place: Place) -> Diagnostic | None:
             break
     span = place.span(-1).to(place.span(last if last == 0 else last - 1))
     name = span.text.replace("-", "_")
-    if last == 0 or not _NAME.fullmatch(name):
+    if last == 0 or not NAME.fullmatch(name):
         return None
     return Diagnostic(
         "name-hyphen",

@@ -4,7 +4,7 @@ import re
 
 from raptr_dsl.diagnostics import Diagnostic, Edit, Label, did_you_mean
 from raptr_dsl.source import Span
-from raptr_dsl.syntax.mistakes.place import Place, listed, shown
+from raptr_dsl.syntax.mistakes.place import NAME, Place, listed, shown
 from raptr_dsl.syntax.tables import END
 
 FORMS = {
@@ -107,6 +107,32 @@ def keyword_equals(place: Place) -> Diagnostic | None:
         place.span(),
         help=f"write {place.word} {shown(meant)}" if is_short else f"write {FORMS[place.word]}",
         fix=Edit(Span(place.source, place.span(-1).end, next_one.start), " ") if place.kind(1) != END else None,
+    )
+
+
+def imported_by_run(place: Place) -> Diagnostic | None:
+    """`run acme/bert`, `run "./warm.raptr"`: a run names what a `use` brings into the file."""
+    if place.word != "run" or place.index not in (1, 2):
+        return None
+    if place.kind() == "SLASH" and place.kind(-1) == "NAME" and place.kind(1) == "NAME":
+        last = 1
+        while place.touches(last) and place.kind(last + 1) in ("SLASH", "NAME", "MINUS"):
+            last += 1
+        span = place.span(-1).to(place.span(last))
+        stem = span.text.rpartition("/")[2]
+    elif place.kind() == "STRING":
+        span = place.span()
+        stem = span.text.strip('"').rpartition("/")[2].removesuffix(".raptr")
+    else:
+        return None
+    named = span.text if NAME.fullmatch(stem) else f"{span.text} as name"
+    alias = stem if NAME.fullmatch(stem) else "name"
+    return Diagnostic(
+        "run-of-path",
+        f"`run` takes the name of an imported schedule, and {shown(span)} is a path",
+        span,
+        help=f"import it first: use {named}; then: run {alias}",
+        fix=Edit(span, alias) if f"use {named}" in place.source.text else None,
     )
 
 
