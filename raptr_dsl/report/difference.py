@@ -180,7 +180,7 @@ def _of_requirements(mine: Mapping[str, str], theirs: Mapping[str, str]) -> Iter
 
 
 def _rule(plan: Plan, axis: str, rule: BoundRule) -> str:
-    return f"{axis} {size_text(plan, axis, rule)} {rule_text(rule)}"
+    return f"{axis} {size_text(plan, axis, rule)} {rule_text(plan, axis, rule)}"
 
 
 def _length(plan: Plan, stage: BoundStage) -> str:

@@ -12,6 +12,7 @@ from raptr_dsl.axes import AXES
 from raptr_dsl.flops import Exact, FlopReport
 from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth
 from raptr_dsl.ir.plan import Plan
+from raptr_dsl.occupancy import runs_in_full
 from raptr_dsl.report.layout import stage_label
 from raptr_dsl.wording import plural
 
@@ -58,7 +59,7 @@ def _stages(plan: Plan, report: FlopReport) -> Table:
         stage = plan.stages[index]
         head = (stage_label(plan, index), f"{stage.steps:,}", percent(stage.duration / plan.steps))
         cost = percent(report.stages[index].ratio_blocks)
-        rules = [(axis, size_text(plan, axis, rule), rule_text(rule)) for axis, rule in stage.axes.items()]
+        rules = [(axis, size_text(plan, axis, rule), rule_text(plan, axis, rule)) for axis, rule in stage.axes.items()]
         rules += [("all", "", words)] if (words := stage_text(stage)) else []
         for row, cells in enumerate(rules or [("all", "full", "")]):
             table.add_row(*(head if row == 0 else ("", "", "")), *cells, cost if row == 0 else "")
@@ -94,9 +95,12 @@ def size_text(plan: Plan, axis: str, rule: BoundRule) -> str:
     return elements(first) + (f"→{elements(last)}" if len(rule.sizes) > 1 else "") + f"/{total}"
 
 
-def rule_text(rule: BoundRule) -> str:
-    """The law and what differs from the defaults: `balanced scale=sqrt keep=0,11 every=20 idle=skip`."""
-    words = [law_text(rule)]
+def rule_text(plan: Plan, axis: str, rule: BoundRule) -> str:
+    """The law and what differs from the defaults: `balanced scale=sqrt keep=0,11 every=20 idle=skip`.
+
+    Where all units run, nothing is drawn, and there is no law to name: `train=suffix(6)`.
+    """
+    words = [] if runs_in_full(rule, AXES[axis].space(plan.shape)) else [law_text(rule)]
     if rule.scale != "none":
         words.append(f"scale={rule.scale}")
     if rule.keep:

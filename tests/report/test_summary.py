@@ -56,14 +56,14 @@ def test_facts_are_json_and_exact(plan) -> None:
 def test_a_rule_in_words(attributes: str, size: str, rule: str) -> None:
     plan = raptr_dsl.compile_text(f"model bert-base\nsteps 5k\nallow partial\nstage {attributes} steps=rest")
     axis = plan.stages[0].axes["depth"]
-    assert (size_text(plan, "depth", axis), rule_text(axis)) == (size, rule)
+    assert (size_text(plan, "depth", axis), rule_text(plan, "depth", axis)) == (size, rule)
 
 
 def test_many_kept_units_are_counted() -> None:
     plan = raptr_dsl.compile_text(
         "model bert-base\nsteps 5k\nallow partial\nkeep depth=[0..5]\nstage depth=8/12 steps=rest"
     )
-    assert rule_text(plan.stages[0].axes["depth"]) == "fixed keep=6 units"
+    assert rule_text(plan, "depth", plan.stages[0].axes["depth"]) == "fixed keep=6 units"
 
 
 def test_what_trains_grows_and_climbs_is_said() -> None:
@@ -75,11 +75,11 @@ def test_what_trains_grows_and_climbs_is_said() -> None:
         "stage depth.train=suffix(12..1) freeze=[embed, head] steps=20%\n"
         "stage depth.train=fixed(2) every=4 steps=rest\n"
     )
-    said = [(rule_text(stage.axes["depth"]), stage_text(stage)) for stage in plan.stages]
+    said = [(rule_text(plan, "depth", stage.axes["depth"]), stage_text(stage)) for stage in plan.stages]
     assert said == [
         ("prefix", ""),
         ("prefix train=ranked(3) grows 6→9 at 6 from nothing", "rewarm=5"),
-        ("fixed grows 9→12 at 6 moments=zero", ""),
-        ("fixed train=suffix(12→1)", "freeze=embed,head"),
-        ("fixed train=fixed(2) every=4", ""),
+        ("grows 9→12 at 6 moments=zero", ""),
+        ("train=suffix(12→1)", "freeze=embed,head"),
+        ("train=fixed(2) every=4", ""),
     ]
