@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import groupby
 from operator import itemgetter
 
+from rich.console import Console
 from rich.text import Text
 
 from raptr_dsl.axes import AXES
@@ -150,6 +151,14 @@ def cut(text: Text, width: int, glyphs: Glyphs) -> Text:
         text.truncate(width - len(glyphs.ellipsis))
         text.append(glyphs.ellipsis)
     return text
+
+
+def wrapped(text: Text, width: int) -> list[Text]:
+    """The text in lines of at most `width` columns, broken between words where it can be."""
+    lines = text.wrap(Console(width=width), width)
+    for line in lines:
+        line.rstrip()
+    return list(lines)
 
 
 def stage_label(plan: Plan, index: int) -> str:

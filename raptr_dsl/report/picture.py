@@ -4,7 +4,7 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.layout import Glyphs, chart_title, columns, cut, glyphs_for, raster_title
+from raptr_dsl.report.layout import chart_title, columns, cut, glyphs_for, raster_title, wrapped
 from raptr_dsl.report.raster import raster
 from raptr_dsl.report.summary import percent, speed_up
 from raptr_dsl.report.timeline import timeline
@@ -16,7 +16,7 @@ def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int, encod
     glyphs = glyphs_for(encoding)
     margin = max(_margin(plan, axis) for axis in axes)
     shown = columns(plan, width - margin - 1)
-    lines = _heading(plan, width, glyphs)
+    lines = _heading(plan, width)
     for axis in axes:
         lines += [Text(), cut(Text(chart_title(plan, axis), "bold"), width, glyphs)]
         lines += timeline(plan, axis, shown, margin, glyphs)
@@ -31,7 +31,7 @@ def _margin(plan: Plan, axis: str) -> int:
     return 1 + max(len(str(space.units * space.group)), 2 * len(str(space.units - 1)) + 1)
 
 
-def _heading(plan: Plan, width: int, glyphs: Glyphs) -> list[Text]:
+def _heading(plan: Plan, width: int) -> list[Text]:
     report = plan.flops()
     title = Text(plan.name, "bold")
     if plan.doc:
@@ -39,4 +39,4 @@ def _heading(plan: Plan, width: int, glyphs: Glyphs) -> list[Text]:
     ratio, ceiling = percent(report.ratio_blocks), speed_up(report.ratio_total)
     facts = Text(f"{plural(plan.steps, 'step')}, seed {plan.seed}, ", "dim")
     facts.append(f"block FLOPs {ratio} of full training, at most {ceiling} faster")
-    return [cut(title, width, glyphs), cut(facts, width, glyphs)]
+    return [*wrapped(title, width), *wrapped(facts, width)]

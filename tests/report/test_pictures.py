@@ -120,3 +120,12 @@ def test_an_svg_raster_has_the_area_of_the_masks(plan) -> None:
     shown = columns(plan, min(240, max(plan.steps, len(plan.stages))))
     on = sum(is_on(plan, "depth", column.step, unit) for column in shown for unit in range(LAYERS))
     assert drawn == pytest.approx(on * PLOT / len(shown), rel=1e-3)
+
+
+def test_a_long_heading_is_wrapped_whole() -> None:
+    doc = "How a long title of a schedule with many words in it is shown where the terminal has few columns"
+    plan = raptr_dsl.compile_text(f'doc "{doc}"\nmodel bert-base\nsteps 12\nstage steps=rest', name="wide.raptr")
+    lines = [line.plain for line in picture(plan, ["depth"], 40, 4, 0, "utf-8")]
+    heading = lines[: lines.index("")]
+    assert all(len(line) <= 40 for line in heading)
+    assert " ".join(heading).startswith(f"wide  {doc} 12 steps, seed 0, block FLOPs 100% of full training, at most")
