@@ -183,6 +183,11 @@ REFUSED = {
     "size that is not whole": ((stage(0, 9, depth=rule(size=Fraction(13, 2))),), "not a whole number"),
     "keep out of range": ((stage(0, 9, depth=rule(keep=(12,))),), "numbered 0 to 11"),
     "keep out of order": ((stage(0, 9, depth=rule(keep=(3, 2))),), "ascending"),
+    "law that is not of its axis": (
+        (stage(0, 9, positions=rule("bernoulli", 2)),),
+        "stages[0].axes.positions.law: bernoulli is none of fixed, balanced",
+    ),
+    "another law of another axis": ((stage(0, 9, seq=rule(size=2)),), "fixed is none of prefix, the laws of seq"),
     "unknown scale": ((stage(0, 9, depth=rule(scale="big")),), "no scale 'big'"),
     "no time": ((stage(0, 9, depth=rule(every=0)),), "cannot last 0"),
     "no size": ((stage(0, 9, depth=rule(size=[])),), "either sizes or choices"),

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from hypothesis import strategies as st
 
-from raptr_dsl.axes import AXES, Space
+from raptr_dsl.axes import AXES, Axis, Space
 from raptr_dsl.curves import CURVES, Curve
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
@@ -102,6 +102,11 @@ def rules(draw: st.DrawFn, space: Space, steps: int, law: str | None = None) -> 
     return rule
 
 
+def laws_of(axis: Axis) -> list[str | None]:
+    """The laws of an axis, and None for any of them."""
+    return [None, *(EXACT + RANDOM if axis.laws is None else axis.laws)]
+
+
 @st.composite
 def plans(draw: st.DrawFn, law: str | None = None, axes: tuple[str, ...] | None = None) -> Plan:
     """One to four stages of one to forty steps, each thinning some of the axes."""
@@ -109,8 +114,12 @@ def plans(draw: st.DrawFn, law: str | None = None, axes: tuple[str, ...] | None 
     stages, start = [], draw(st.just(0))
     for _ in range(draw(st.integers(1, 4))):
         steps = draw(st.integers(1, 40))
-        names = axes or draw(st.lists(st.sampled_from(sorted(AXES)), unique=True, max_size=3))
-        thinned = {name: draw(rules(AXES[name].space(shape), steps, law)) for name in names}
+        fitting = [name for name, axis in sorted(AXES.items()) if law in laws_of(axis) and not axis.misfit(shape)]
+        names = axes or draw(st.lists(st.sampled_from(fitting), unique=True, max_size=3))
+        thinned = {
+            name: draw(rules(AXES[name].space(shape), steps, law or draw(st.sampled_from(laws_of(AXES[name])[1:]))))
+            for name in names
+        }
         stages.append(BoundStage(start=start, stop=start + steps, duration=Fraction(steps), axes=thinned))
         start += steps
     seed = draw(st.integers(0, 2**64 - 1))
