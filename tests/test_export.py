@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from raptr_dsl import export
+from raptr_dsl import compile_text, export
 from raptr_dsl.axes import AXES
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.plan import Plan
@@ -49,6 +49,31 @@ def test_both_ways_to_read_give_the_masks(tmp_path: Path, plan: Plan, data: st.D
             unpacked = np.unpackbits(file.get_tensor(axis), axis=-1, count=units, bitorder="little").astype(bool)
             assert (unpacked == plan.masks(axis, start, stop)).all()
     assert os.listdir(tmp_path) == [path.name]
+
+
+TRAINED = """
+model layers=12 heads=2 hidden=32 ffn=128 vocab=64 seq=8 batch=2
+steps 90
+keep depth=[last]
+stage depth=6 depth.train=fixed(2) steps=40%
+stage heads=1 depth.train=suffix(12..1) steps=40%
+stage steps=rest
+"""
+
+
+def test_what_trains_is_written_where_it_is_a_part(tmp_path: Path) -> None:
+    plan, path = compile_text(TRAINED), tmp_path / "masks.safetensors"
+    plan.export(path, start=5, stop=85)
+    masks, metadata = recipe()(path)
+    assert set(masks) == {"depth", "heads", "depth.train"}
+    assert (masks["depth.train"] == plan.trained("depth", 5, 85)).all()
+    assert (masks["depth"] & masks["depth.train"])[:30].sum(axis=1).max() <= 2 and masks["depth.train"][-10:].all()
+    with safe_open(path, "np") as file:
+        packed = file.get_tensor("depth.train")
+    assert (np.unpackbits(packed, axis=-1, count=12, bitorder="little") == plan.trained("depth", 5, 85)).all()
+    assert metadata["units.depth.train"] == "12"
+    plan.export(path, axes=["heads"])
+    assert set(recipe()(path)[0]) == {"heads"}
 
 
 def test_only_what_is_thinned_unless_asked(tmp_path: Path) -> None:

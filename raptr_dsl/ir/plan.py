@@ -122,7 +122,7 @@ class Plan(Frozen):
         """Writes the masks of steps [start, stop), bit-packed, for programs without this package (docs/sampling.md).
 
         Args:
-            axes: which; those that any stage thins unless given.
+            axes: which; those that any stage thins, or trains a part of, unless given.
 
         Raises:
             RaptrError: `plan-write`. ValueError, IndexError: as `masks`.
