@@ -10,7 +10,10 @@ from torch import nn
 
 from raptr_dsl.ir.plan import AxisMask, Step
 from raptr_torch.blocks import BlockMeter, BlockState, ModelState, Open, Outputs, make_skippable
+from raptr_torch.ledger import FlopLedger
+from raptr_torch.linears import count_linear, outside_linears
 from raptr_torch.meter import Meter
+from raptr_torch.seeing import Inputs
 from raptr_torch.sites import Part
 from raptr_torch.slicing import Selection
 from raptr_torch.stacks import Stack
@@ -25,6 +28,7 @@ class ModuleSites:
         units: by axis, the layers of every block, of the axes that the plan thins.
         outside: of modules outside the blocks, `embed` or `head`, where the plan freezes them.
         outputs: of every block, its output projections, where the plan makes new ones zero.
+        flops: adds up what steps run.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class ModuleSites:
         units: Mapping[str, Sequence[AxisLinears]],
         outside: Mapping[nn.Module, str],
         outputs: Mapping[nn.Module, Sequence[nn.Module]],
+        flops: FlopLedger,
     ) -> None:
-        self.model = model
+        self.model, self.flops = model, flops
         self._outside, self._outputs = outside, outputs
         self.stacks = tuple(stacks)
         self.axes = frozenset({"depth", *units})
@@ -45,13 +50,17 @@ class ModuleSites:
         for axis, sites in units.items():
             for site, selection in zip(sites, self._selections[axis], strict=True):
                 install(site, selection)
+        self._linears = outside_linears(model, stacks) if flops.formula else {}
+        for path, linear in self._linears.items():
+            count_linear(path, linear, self._state)
         self.blocks: Sequence[nn.Module] = [block for stack in stacks for block in stack.modules]
         index = 0
         for stack in stacks:
             returned = Outputs()
             for place, (path, block) in enumerate(stack.blocks):
                 state = BlockState(index, path, self._state, returned, is_first=place == 0)
-                state.selections = {axis: selections[index] for axis, selections in self._selections.items()}
+                state.selections = {axis: selections[index] for axis, selections in sorted(self._selections.items())}
+                state.inputs = Inputs(block) if flops.formula else None
                 make_skippable(block, state)
                 index += 1
 
@@ -101,7 +110,8 @@ class ModuleSites:
             f"{stack.path}: {len(stack.blocks)} blocks of {type(stack.modules[0]).__qualname__}"
             for stack in self.stacks
         ]
-        return [f"attached to {type(self.model).__qualname__}, {', '.join(sorted(self.axes))}", *found]
+        attached = f"attached to {type(self.model).__qualname__}, {', '.join(sorted(self.axes))}"
+        return [attached, *found, *self.flops.describe()]
 
     def refuse(self) -> None:
         self._state.open = None
@@ -111,8 +121,8 @@ class ModuleSites:
 
     def release(self) -> None:
         self._state.born = None
-        for block in self.blocks:
-            restore(block)
+        for module in (*self.blocks, *self._linears.values()):
+            restore(module)
         for sites in self._units.values():
             for site in sites:
                 for module in site.modules:

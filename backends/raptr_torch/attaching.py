@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -14,8 +15,12 @@ from raptr_dsl.ir.plan import Growth, Plan
 from raptr_torch.attached import ModuleSites
 from raptr_torch.blocks import has_cache
 from raptr_torch.families import FAMILIES
+from raptr_torch.flop_proof import ledger_of
+from raptr_torch.flops import LinearForward
 from raptr_torch.growth import tensors
 from raptr_torch.layouts import Layout, UnitLinears, layout_of, refusal_of
+from raptr_torch.ledger import FlopLedger
+from raptr_torch.linears import listening, outside_linears
 from raptr_torch.outside import outside_parts
 from raptr_torch.proof import Call, capture, example_of, prove
 from raptr_torch.stacks import Stack, find_stacks, unwrapped
@@ -47,9 +52,29 @@ def sites_of(
     _require_alike_copies(found, plan)
     outputs = _outputs(found, plan, layout)
     freezes = any(stage.freeze for stage in plan.stages)
-    example = _tried(model, found, units, layout, example, freezes)
-    outside = outside_parts(model, plan, found, example) if freezes else {}
-    return ModuleSites(model, found, units, outside, outputs)
+    trial = _tried(model, found, units, layout, example, freezes)
+    outside = outside_parts(model, plan, found, trial.example) if freezes else {}
+    if trial.missing:
+        flops = FlopLedger(problem=trial.missing)
+    else:
+        is_frozen = not all(parameter.requires_grad for parameter in model.parameters())
+        flops = ledger_of(plan, found, units, trial.calls, trial.linears, is_frozen)
+    return ModuleSites(model, found, units, outside, outputs, flops)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a model did with a tiny batch.
+
+    Attributes:
+        calls: of the first and last block of each stack, by path. linears: those outside the blocks, in order.
+        missing: why nothing was tried; "" where it was.
+    """
+
+    example: Any = None
+    calls: Mapping[str, Call] = field(default_factory=dict)
+    linears: Sequence[LinearForward] = ()
+    missing: str = ""
 
 
 def _require_plain(model: nn.Module) -> None:
@@ -231,12 +256,8 @@ def _tried(
     layout: Layout | None,
     example: Any,
     freezes: bool,
-) -> Any:
-    """Runs a tiny batch, where there is one; proves what is to be selected on first and last block of each stack.
-
-    Returns:
-        The batch.
-    """
+) -> _Trial:
+    """Runs a tiny batch, where there is one; proves what is to be selected on first and last block of each stack."""
     if example is None:
         example = example_of(model)
     if example is None:
@@ -249,7 +270,7 @@ def _tried(
                 f"what {type(model).__qualname__} takes is not known, so {what}",
                 help="give a tiny batch: attach(…, example={name: tensor, …}), or a tuple of positional arguments",
             )
-        return None
+        return _Trial(missing="what the model takes is not known: give attach(…, example=…), a tiny batch")
     if any(p.is_meta or type(p) is not nn.Parameter for p in model.parameters()):  # sharded: no forward before training
         if freezes:
             raise fail(
@@ -257,16 +278,17 @@ def _tried(
                 "embeddings and head of a model that is sharded, or on the meta device, cannot be told apart",
                 help="leave freeze= out of the schedule, and freeze on purpose: parameter.requires_grad_(False)",
             )
-        return None
+        return _Trial(missing="its parameters are sharded, quantised or on the meta device, so no batch can be tried")
     tried = {path: block for stack in stacks for path, block in (stack.blocks[0], stack.blocks[-1])}
-    calls = capture(model, tried, example)
+    with listening(outside_linears(model, stacks)) as linears:
+        calls = capture(model, tried, example)
     _require_no_cache(calls)
     numbers = {path: number for number, (path, _) in enumerate(block for stack in stacks for block in stack.blocks)}
     for axis, sites in units.items():
         for path, wrapped in tried.items():
             block = unwrapped(wrapped)
             prove(path, block, calls[path], axis, _layout(axis, path, block, layout), sites[numbers[path]].units)
-    return example
+    return _Trial(example, calls, linears)
 
 
 def _require_no_cache(calls: Mapping[str, Call]) -> None:

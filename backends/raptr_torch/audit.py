@@ -10,21 +10,29 @@ from raptr_dsl.axes import AXES
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan, Step
+from raptr_torch.ledger import FlopAudit
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Unit forwards by axis, per optimizer step, added up over the steps so far; see `raptr_dsl.backend.Executed`."""
+    """Unit forwards by axis, per optimizer step, added up over the steps so far; see `raptr_dsl.backend.Executed`.
+
+    Attributes:
+        flops: the same of FLOPs; None where there is no formula to hold them to.
+    """
 
     planned: Mapping[str, int]
     executed: Mapping[str, int]
+    flops: FlopAudit | None = None
 
     @property
     def holds(self) -> bool:
-        return self.planned == self.executed
+        """Whether the units that ran are those that were planned, and FLOPs, where they are counted."""
+        return self.planned == self.executed and (self.flops is None or self.flops.holds)
 
     def __str__(self) -> str:
-        found = (f"{axis} {self.executed[axis]:,} of {planned:,}" for axis, planned in self.planned.items())
+        found = [f"{axis} {self.executed[axis]:,} of {planned:,}" for axis, planned in self.planned.items()]
+        found += [str(self.flops)] if self.flops else []
         return f"{'as planned' if self.holds else 'NOT AS PLANNED'}: " + ", ".join(found)
 
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_torch.flops import BlockForward, LinearForward
 from raptr_torch.meter import Meter
+from raptr_torch.seeing import Inputs, hidden_of
 from raptr_torch.slicing import Selection, outside
 from raptr_torch.swap import Swapped, swap
 
@@ -25,11 +27,17 @@ _OPTIONS = ("use_cache", "output_hidden_states")
 
 
 class BlockMeter(Meter):
-    """Counts forwards by block. A pass is a forward of the block that ran most often (one a micro-batch)."""
+    """Counts forwards by block. A pass is a forward of the block that ran most often (one a micro-batch).
+
+    Attributes:
+        blocks, outside: where FLOPs are counted, what blocks and linear layers outside them ran, and how often.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.forwards: Counter[int] = Counter()
+        self.blocks: Counter[BlockForward] = Counter()
+        self.outside: Counter[LinearForward] = Counter()
 
     def ran(self, block: BlockState) -> None:
         """One forward of a block."""
@@ -37,7 +45,7 @@ class BlockMeter(Meter):
         self.passes = max(self.passes, self.forwards[block.index])
         self.units["depth"] += 1
         for axis, selection in block.selections.items():
-            self.units[axis] += selection.units if selection.count is None else selection.count
+            self.units[axis] += selection.active
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,11 @@ class Outputs:
 
 @dataclass(eq=False)
 class BlockState:
-    """One block: its number through all stacks, what it is called, and what its layers compute."""
+    """One block: its number through all stacks, what it is called, and what its layers compute.
+
+    Attributes:
+        inputs: what it is called with, where FLOPs are counted.
+    """
 
     index: int
     path: str
@@ -80,6 +92,7 @@ class BlockState:
     outputs: Outputs
     is_first: bool
     selections: dict[str, Selection] = field(default_factory=dict)
+    inputs: Inputs | None = None
 
     def evaluate(self, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A forward of the block in evaluation: full and unscaled, if it is born."""
@@ -99,14 +112,16 @@ class BlockState:
         factor = now.factors[self.index]
         if factor is False:
             return self._identity(run, args, kwargs)
-        is_recomputing = _is_recomputing()
+        is_recomputing = is_recomputation()
         if is_recomputing and not now.meter.forwards[self.index]:
             raise outside()  # a graph of an earlier step, whose mask is gone
         output = run(*args, **kwargs)
         if not is_recomputing:
             now.meter.ran(self)
+            if self.inputs is not None:
+                now.meter.blocks[self._forward(self.inputs, args, kwargs)] += 1
             _require_graph(output, block, self.path)
-        hidden = _hidden(args, kwargs)
+        hidden = hidden_of(args, kwargs)
         self._see(output, hidden, args, kwargs)
         if factor is None:
             return output
@@ -114,8 +129,12 @@ class BlockState:
             return _scaled(hidden, output, factor)
         return (_scaled(hidden, output[0], factor), *output[1:])
 
+    def _forward(self, inputs: Inputs, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BlockForward:
+        active = tuple(selection.active for selection in self.selections.values())
+        return BlockForward(self.index, inputs.seen(args, kwargs), active, inputs.gradients(args, kwargs))
+
     def _identity(self, run: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hidden = _hidden(args, kwargs)
+        hidden = hidden_of(args, kwargs)
         if self.outputs.elements is None:  # no block of this stack was seen yet: once, to see what it returns
             with torch.no_grad(), torch.random.fork_rng():
                 self._see(run(*args, **kwargs), hidden, args, kwargs, surely=True)
@@ -161,15 +180,6 @@ def make_skippable(block: nn.Module, state: BlockState) -> None:
     swap(block, SkippableBlock, _raptr_block=state)
 
 
-def _hidden(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
-    """The hidden states that a block is given, by whatever name."""
-    if args and isinstance(args[0], Tensor):
-        return args[0]
-    if isinstance(kwargs.get("hidden_states"), Tensor):
-        return kwargs["hidden_states"]
-    return next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-
-
 def _argument(key: str | int, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return args[key] if isinstance(key, int) else kwargs[key]
 
@@ -199,7 +209,7 @@ def _require_graph(output: Any, block: nn.Module, path: str) -> None:
         )
 
 
-def _is_recomputing() -> bool:
+def is_recomputation() -> bool:
     """Whether this is a checkpoint's second forward, within backward."""
     return torch._C._current_graph_task_id() != -1
 

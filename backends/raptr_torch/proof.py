@@ -8,7 +8,7 @@ gradients have to agree.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -184,13 +184,21 @@ def _dtype(block: nn.Module) -> torch.dtype:
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
-    if isinstance(value, Tensor):
-        copied = value.detach().clone()
+    def change(tensor: Tensor) -> Tensor:
+        copied = tensor.detach().clone()
         return copied.to(dtype) if copied.is_floating_point() else copied
+
+    return mapped(value, change)
+
+
+def mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """What a module is called with, each tensor in it changed."""
+    if isinstance(value, Tensor):
+        return change(value)
     if type(value) in (tuple, list):
-        return type(value)(_cast(item, dtype) for item in value)
+        return type(value)(mapped(item, change) for item in value)
     if type(value) is dict:
-        return {word: _cast(item, dtype) for word, item in value.items()}
+        return {word: mapped(item, change) for word, item in value.items()}
     return value
 
 

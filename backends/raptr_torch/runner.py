@@ -52,8 +52,7 @@ class Runner:
         self._is_open = self._is_complete = False
         self._units: Counter[str] = Counter()
         self._planned: Counter[str] = Counter()
-        self._last: tuple[Step, Mapping[str, int]] | None = None
-        self._flops = 0
+        self._last: tuple[Step, Mapping[str, int], int] | None = None
         self._compiled: CompiledBlocks | None = None
         self._attached = True
         self._ranks: ranks.Ranks = ranks.Alone()
@@ -167,22 +166,24 @@ class Runner:
 
     def executed(self) -> Executed:
         """What ran in the steps of the plan so far, counted where it ran."""
-        return Executed(units=dict(self._units), flops=self._flops)
+        return Executed(units=dict(self._units), flops=self._sites.flops.executed)
 
     def audit(self) -> Audit:
-        """Unit forwards that were planned for the steps so far, beside those that ran."""
+        """Unit forwards and FLOPs that were planned for the steps so far, beside those that ran in this process."""
         axes = sorted(self._sites.axes)
-        return Audit({axis: self._planned[axis] for axis in axes}, {axis: self._units[axis] for axis in axes})
+        planned, executed = ({axis: counts[axis] for axis in axes} for counts in (self._planned, self._units))
+        return Audit(planned, executed, self._sites.flops.audit(ranks.size()))
 
     def metrics(self) -> dict[str, float]:
         """What ran in the last step, for a trainer's logger: stage, active blocks, and heads and hidden units a block.
 
-        Counted where it ran; empty before the first step.
+        And its FLOPs in this process, where they are counted. Counted where it ran; empty before the first step.
         """
         if self._last is None:
             return {}
-        step, units = self._last
+        step, units, flops = self._last
         counted = {f"raptr/active_{axis}": count for axis, count in active(units, self.plan.shape)}
+        counted |= {} if self._sites.flops.problem else {"raptr/flops": flops}
         return {"raptr/step": step.index, "raptr/stage": step.stage, **counted}
 
     def summary(self) -> str:
@@ -264,14 +265,15 @@ class Runner:
             "next_step": self.next_step,
             "units": {axis: self._units[axis] for axis in sorted(self._sites.axes)},
             "planned": {axis: self._planned[axis] for axis in sorted(self._sites.axes)},
-            "flops": self._flops,
+            **self._sites.flops.state(),
             "grown": self._grown,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self._require_closed()
-        self._grown, self._flops = state.get("grown", -1), state["flops"]
+        self._grown = state.get("grown", -1)
+        self._sites.flops.load(state)
         self.next_step = state["next_step"]
         self._units, self._planned = +Counter(state["units"]), +Counter(state["planned"])
 
@@ -313,10 +315,20 @@ class Runner:
         if self._last is None and logger.isEnabledFor(logging.INFO):
             logger.info(self.summary())
         units = {axis: units.get(axis, 0) for axis in sorted(self._sites.axes)}
-        self.next_step, self._last = step.index + 1, (step, units)
-        self._flops += meter.flops
+        self.next_step, self._last = step.index + 1, (step, units, self._count(step, meter))
         self._units.update(units)
         self._planned.update(planned_units(step, self.plan.shape, self._sites.axes))
+
+    def _count(self, step: Step, meter: Meter) -> int:
+        """Adds the FLOPs of one step, and says once when they cannot be counted any more."""
+        flops = self._sites.flops
+        was_counted = not flops.problem
+        executed = flops.add(step, meter)
+        if flops.problem and was_counted:
+            logger.warning(
+                "raptr: FLOPs are not counted from step %d on, nor those before: %s", step.index, flops.problem
+            )
+        return executed
 
     def require_bound(self, optimizer: Optimizer) -> None:
         """Refuses the step of an optimizer that holds parameters of the model and is not bound."""

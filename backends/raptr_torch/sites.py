@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.ir.plan import AxisMask, Step
+from raptr_torch.ledger import FlopLedger
 from raptr_torch.meter import Meter
 from raptr_torch.model import Block, Running, RunningBlock, Transformer, Units, running_in_full
 
@@ -49,6 +50,9 @@ class Sites(Protocol):
 
     axes: frozenset[str]
     """Those whose units are counted where they run."""
+
+    flops: FlopLedger
+    """Adds up what steps run."""
 
     blocks: Sequence[nn.Module]
     """Those that can be compiled each for itself, in order; none where counting is within them."""
@@ -98,7 +102,7 @@ class TransformerSites:
 
     def __init__(self, model: Transformer, data: Iterable[str] = ()) -> None:
         """`data`: axes whose units are counted besides those of weights: those that the plan thins."""
-        self.model = model
+        self.model, self.flops = model, FlopLedger()
         self.axes = frozenset({"depth", "heads", "width", *data})
         tensors = dict(model.named_parameters())
         self.parts: Mapping[nn.Parameter, Part] = {

@@ -63,6 +63,11 @@ class Selection:
     slots: dict[int, Tensor] | None = None
     factor: Tensor | None = None
 
+    @property
+    def active(self) -> int:
+        """Units at work."""
+        return self.units if self.count is None else self.count
+
 
 class SlicedLinear(Swapped):
     """`nn.Linear` or `Conv1D` of some units."""

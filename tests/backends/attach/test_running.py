@@ -156,6 +156,7 @@ def test_the_audit_holds_and_the_metrics_say_what_ran(caplog: pytest.LogCaptureF
         "raptr/active_depth": 2,
         "raptr/active_heads": 2,
         "raptr/active_width": 32,
+        "raptr/flops": runner.executed().flops,
     }
     (record,) = caplog.records
     for words in ("model.layers: 4 blocks of LlamaDecoderLayer", "depth 2/4", "heads 2/4", "optimizer: AdamW"):
