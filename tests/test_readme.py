@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from raptr_dsl.cli import COMMANDS
+from tests.conftest import Golden
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -14,25 +17,36 @@ def block(language: str) -> str:
     return text
 
 
-def check(file: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """`raptr check` as its user runs it."""
+def run(*command: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """`raptr` as its user runs it."""
     raptr = Path(sys.executable).parent / "raptr"
-    return subprocess.run([raptr, "check", file], cwd=directory, capture_output=True, text=True)
+    return subprocess.run([raptr, *command], cwd=directory, capture_output=True, text=True)
 
 
 def test_the_schedule_checks_without_a_word_and_the_python_example_runs_on_it(tmp_path: Path) -> None:
     (tmp_path / "bert.raptr").write_text(block("raptr"))
-    checked = check("bert.raptr", tmp_path)
+    checked = run("check", "bert.raptr", directory=tmp_path)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert not re.search(r"^(error|warning)", checked.stderr, re.MULTILINE), checked.stderr
     subprocess.run([sys.executable, "-c", block("python")], cwd=tmp_path, check=True)
     assert (tmp_path / "bert.plan.json").stat().st_size < 10_000
 
 
+def test_the_picture_is_that_of_the_schedule(tmp_path: Path, golden: Golden) -> None:
+    (tmp_path / "raptr.raptr").write_text(block("raptr"))
+    run("show", "raptr.raptr", "--svg", "raptr.svg", directory=tmp_path)
+    golden(ROOT / "docs" / "images" / "raptr.svg", (tmp_path / "raptr.svg").read_text())
+
+
+def test_the_table_of_commands_is_whole() -> None:
+    listed = set(re.findall(r"`raptr ([a-z]\w*)[^`]*`", (ROOT / "README.md").read_text()))
+    assert listed == set(COMMANDS)
+
+
 def test_the_diagnostic_is_what_the_command_prints(tmp_path: Path) -> None:
     stages = "stage warm depth=6/12 steps=60%\nstage full            steps=50%\n"
     (tmp_path / "overrun.raptr").write_text(f"model bert-base\nsteps 1000\n{stages}")
-    checked = check("overrun.raptr", tmp_path)
+    checked = run("check", "overrun.raptr", directory=tmp_path)
     assert checked.returncode == 1
     assert block("text") in checked.stderr + checked.stdout
 
