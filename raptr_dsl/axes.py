@@ -39,6 +39,7 @@ class Axis:
             look at the skipped ones behind an active one (rule 29).
         thins_tokens: whether a step sees fewer tokens: "relative to the full network" has two meanings (rule 37).
         excludes: axes that a stage cannot thin beside this one.
+        least: the word of a shape that says with how few units of a site the model runs; "" where none is enough.
         misfit: why a model has no such axis, in the user's words; "" if it has.
     """
 
@@ -53,12 +54,21 @@ class Axis:
     units_are_blocks: bool = False
     thins_tokens: bool = False
     excludes: frozenset[str] = frozenset()
+    least: str = ""
     misfit: Callable[[ModelShape], str] = lambda shape: ""
 
     @property
     def has_weights(self) -> bool:
         """Whether a unit is weights, as blocks, heads and hidden units are, and not a part of the data."""
         return "idle" not in self.lacks
+
+    def is_counted(self, shape: ModelShape) -> bool:
+        """Whether a model has such units of weights: they are counted wherever they run."""
+        return self.has_weights and not self.misfit(shape)
+
+    def fewest(self, shape: ModelShape) -> int:
+        """With how few units of a site on a model can run."""
+        return getattr(shape, self.least) if self.least else 0
 
     def units_of(self, elements: int | Fraction, shape: ModelShape) -> Fraction:
         """Elements as units: not whole where a count is no multiple of the group."""
@@ -71,11 +81,14 @@ _ATTENTION = tuple(
 """One mask for both attentions of a decoder's block."""
 
 _FFN = ("ffn.input", "ffn.output")
+_ROUTER = "ffn.router"
+_BLOCK = (*_ATTENTION, _ROUTER, *_FFN)
+"""All parts of a block."""
 
 HEAD = "head"
 """All outside the blocks, as one part: no axis thins some of it."""
 
-_BY_POSITION = {part: 2 if part.endswith(".scores") else 1 for part in _ATTENTION + _FFN}
+_BY_POSITION = {part: 2 if part.endswith(".scores") else 1 for part in _BLOCK}
 """Each position is projected by itself; each looks at all."""
 
 _NO_UNITS_OF_WEIGHTS = frozenset({"buckets", "train", "grow", "moments", "scale", "idle"})
@@ -83,6 +96,14 @@ _NO_UNITS_OF_WEIGHTS = frozenset({"buckets", "train", "grow", "moments", "scale"
 
 def _one_sequence(shape: ModelShape) -> str:
     return "this model reads two sequences, of which an axis of positions could be either" if shape.source_seq else ""
+
+
+def _dense(shape: ModelShape) -> str:
+    return "the hidden units of this model are those of its experts, which are thinned as a whole" * shape.has_experts
+
+
+def _with_experts(shape: ModelShape) -> str:
+    return "" if shape.has_experts else "this model has no experts"
 
 
 AXES: dict[str, Axis] = {
@@ -94,7 +115,7 @@ AXES: dict[str, Axis] = {
             unit="block",
             per_block=False,
             space=lambda shape: Space(sites=shape.stacks, units=shape.layers, group=1),
-            powers=dict.fromkeys(_ATTENTION + _FFN, 1),
+            powers=dict.fromkeys(_BLOCK, 1),
             lacks=frozenset(),
             units_are_blocks=True,
         ),
@@ -115,6 +136,18 @@ AXES: dict[str, Axis] = {
                 sites=shape.blocks, units=shape.ffn // shape.width_group, group=shape.width_group
             ),
             powers=dict.fromkeys(_FFN, 1),
+            misfit=_dense,
+        ),
+        Axis(
+            name="experts",
+            element="expert",
+            unit="expert",
+            per_block=True,
+            space=lambda shape: Space(sites=shape.blocks, units=shape.experts, group=1),
+            least="top_k",
+            powers={_ROUTER: 1},
+            lacks=frozenset({"buckets", "train", "grow", "moments", "scale"}),
+            misfit=_with_experts,
         ),
         Axis(
             name="positions",
@@ -147,7 +180,7 @@ AXES: dict[str, Axis] = {
             unit="sequence",
             per_block=False,
             space=lambda shape: Space(sites=1, units=shape.batch, group=1),
-            powers=dict.fromkeys((*_ATTENTION, *_FFN, HEAD), 1),
+            powers=dict.fromkeys((*_BLOCK, HEAD), 1),
             laws=("prefix",),
             lacks=_NO_UNITS_OF_WEIGHTS,
             thins_tokens=True,

@@ -152,6 +152,11 @@ def runs_in_full(rule: BoundDraw, space: Space, offset: int | None = None) -> bo
     )
 
 
+def fewest_units(rule: BoundDraw, space: Space) -> int:
+    """The least number of units that a rule can leave on at a site, over all steps of its stage."""
+    return min(rule.law.counts(pool)[0] for pool in pools(rule, space))
+
+
 def count_shapes(stages: Iterable[BoundStage], shape: ModelShape) -> int:
     """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
     full = {name: (axis.space(shape).units,) for name, axis in AXES.items()}

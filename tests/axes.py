@@ -1,5 +1,5 @@
-"""The axes whose units are weights: what every backend runs, by any law."""
+"""The axes whose units are weights of a dense model: what every backend runs, by any law."""
 
 from raptr_dsl.axes import AXES
 
-PARTS = tuple(name for name, axis in AXES.items() if axis.has_weights)
+PARTS = tuple(name for name, axis in AXES.items() if axis.has_weights and name != "experts")

@@ -15,7 +15,7 @@ class ReferenceBackend:
 
     name = "reference"
     capabilities = Capabilities(
-        axes=frozenset({"depth", "heads", "width", "positions", "seq", "batch"}),
+        axes=frozenset({"depth", "heads", "width", "experts", "positions", "seq", "batch"}),
         scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float64"}),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from raptr_dsl.backend import Batch
 from raptr_dsl.backend.batches import shortened
-from raptr_dsl.backend.network import NORM_EPS
+from raptr_dsl.backend.network import NORM_EPS, ffn_units
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask
 
@@ -31,7 +31,7 @@ def loss_and_gradients(
 ) -> tuple[float, Gradients]:
     """The mean cross-entropy over all targets of a batch, and its derivative by every parameter."""
     batch = shortened(batch, masks)
-    depth, heads, width = _factors(shape, masks)
+    depth, heads, ffn = _factors(shape, masks)
     learned = "depth" in masks and masks["depth"].learned
     gaps = depth
     if learned:
@@ -45,7 +45,7 @@ def loss_and_gradients(
     for index in range(shape.layers):
         seen = slice(None) if "positions" not in masks else masks["positions"].active(index)
         update = np.zeros_like(y)  # positions that a block does not see pass it by
-        update[:, seen], kept = block(y[:, seen], _of(values, f"blocks.{index}"), heads[index], width[index], shape)
+        update[:, seen], kept = block(y[:, seen], _of(values, f"blocks.{index}"), heads[index], ffn[index], shape)
         y = y + depth[index] * update
         saved.append((seen, update, kept))
     seen, norm_saved = layer_norm(y[rows, positions], _of(values, "norm"))
@@ -69,19 +69,22 @@ def loss_and_gradients(
     return loss, gradients
 
 
-def block(y: Array, values: Values, heads: Array, width: Array, shape: ModelShape) -> tuple[Array, tuple[Any, ...]]:
+def block(y: Array, values: Values, heads: Array, ffn: Array, shape: ModelShape) -> tuple[Array, tuple[Any, ...]]:
     """What a block adds to y[B, T, D]: its attention's update, and its feed-forward part's on top of that."""
     normed, norm1 = layer_norm(y, _of(values, "attention_norm"))
     attended, saved1 = attention(normed, _of(values, "attention"), heads, shape)
     normed, norm2 = layer_norm(y + attended, _of(values, "ffn_norm"))
-    fed, saved2 = feed_forward(normed, _of(values, "ffn"), width)
-    return attended + fed, (norm1, saved1, norm2, saved2)
+    if shape.has_experts:
+        fed, saved2 = mixture(normed, _of(values, "ffn"), ffn != 0, shape.top_k)
+    else:
+        fed, saved2 = feed_forward(normed, _of(values, "ffn"), ffn)
+    return attended + fed, (norm1, saved1, norm2, saved2, mixture_grad if shape.has_experts else feed_forward_grad)
 
 
 def block_grad(d_update: Array, saved: tuple[Any, ...]) -> tuple[Array, Gradients]:
-    norm1, saved1, norm2, saved2 = saved
+    norm1, saved1, norm2, saved2, fed_grad = saved
     gradients: Gradients = {}
-    d_normed, part = feed_forward_grad(d_update, saved2)
+    d_normed, part = fed_grad(d_update, saved2)
     _add(gradients, "ffn", part)
     d_inner, part = layer_norm_grad(d_normed, norm2)  # by y + attended
     _add(gradients, "ffn_norm", part)
@@ -129,11 +132,13 @@ def attention_grad(d_output: Array, saved: tuple[Any, ...]) -> tuple[Array, Grad
 
 
 def feed_forward(x: Array, values: Values, factors: Array) -> tuple[Array, tuple[Any, ...]]:
-    """GELU of the up-projection of x[B, T, D], or SiLU of the gate times it; factors[G] scale the groups of units."""
+    """GELU of the up-projection of x[B, T, D], or SiLU of the gate times it; factors[G], or [B, T, G] where positions
+    differ, scale the groups of units.
+    """
     up = _project(x, values, "up")  # [B, T, G, S]
     gate = _project(x, values, "gate") if "gate.weight" in values else None
     activated = gelu(up) if gate is None else silu(gate) * up
-    scaled = activated * factors[:, None]
+    scaled = activated * factors[..., None]
     output = np.einsum("btgs,gsd->btd", scaled, values["down.weight"]) + values["down.bias"]
     return output, (x, values, factors, up, gate, scaled)
 
@@ -144,11 +149,34 @@ def feed_forward_grad(d_output: Array, saved: tuple[Any, ...]) -> tuple[Array, G
         "down.weight": np.einsum("btgs,btd->gsd", scaled, d_output),
         "down.bias": d_output.sum(axis=(0, 1)),
     }
-    d_activated = np.einsum("btd,gsd->btgs", d_output, values["down.weight"]) * factors[:, None]
+    d_activated = np.einsum("btd,gsd->btgs", d_output, values["down.weight"]) * factors[..., None]
     if gate is None:
         return _project_grad(d_activated * gelu_slope(up), x, values, "up", gradients), gradients
     d_x = _project_grad(d_activated * silu(gate), x, values, "up", gradients)
     return d_x + _project_grad(d_activated * up * silu_slope(gate), x, values, "gate", gradients), gradients
+
+
+def mixture(x: Array, values: Values, on: NDArray[np.bool_], top_k: int) -> tuple[Array, tuple[Any, ...]]:
+    """A mixture of experts over x[B, T, D]: each expert is a group of units, whose factor is a token's weight for it.
+
+    The weights are the softmax over the `top_k` largest logits of the router among the experts that are on, bool[E].
+    """
+    logits = np.where(on, np.einsum("btd,ed->bte", x, values["router.weight"]), -np.inf)
+    chosen = np.zeros(logits.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-logits, axis=-1, kind="stable")[..., :top_k], True, axis=-1)
+    weights = softmax(np.where(chosen, logits, -np.inf))
+    output, saved = feed_forward(x, values, weights)
+    return output, saved
+
+
+def mixture_grad(d_output: Array, saved: tuple[Any, ...]) -> tuple[Array, Gradients]:
+    x, values, weights, up, gate, _ = saved
+    d_x, gradients = feed_forward_grad(d_output, saved)
+    activated = gelu(up) if gate is None else silu(gate) * up
+    d_weights = np.einsum("btes,btd,esd->bte", activated, d_output, values["down.weight"], optimize=True)
+    d_logits = weights * (d_weights - (weights * d_weights).sum(axis=-1, keepdims=True))
+    gradients["router.weight"] = np.einsum("bte,btd->ed", d_logits, x)
+    return d_x + np.einsum("bte,ed->btd", d_logits, values["router.weight"]), gradients
 
 
 def layer_norm(x: Array, values: Values) -> tuple[Array, tuple[Any, ...]]:
@@ -226,15 +254,18 @@ def _project_grad(d_product: Array, x: Array, values: Values, name: str, gradien
 
 
 def _factors(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[Array, Array, Array]:
-    """depth[L], heads[L, G], width[L, G]: what outputs are multiplied by; 0 where a unit is off."""
+    """depth[L], heads[L, G], and [L, G] of the feed-forward part: what outputs are multiplied by; 0 where a unit is
+    off. Experts that are on have 1.
+    """
+    ffn, units, _ = ffn_units(shape)
     everything = {
         "depth": np.ones((1, shape.layers)),
         "heads": np.ones((shape.layers, shape.kv_heads)),
-        "width": np.ones((shape.layers, shape.ffn // shape.width_group)),
+        ffn: np.ones((shape.layers, units)),
     }
     for axis in everything.keys() & masks.keys():
         everything[axis] = masks[axis].on * masks[axis].scale
-    return everything["depth"][0], everything["heads"], everything["width"]
+    return everything["depth"][0], everything["heads"], everything[ffn]
 
 
 def _of(values: Values, prefix: str) -> Values:

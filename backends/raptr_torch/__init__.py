@@ -25,7 +25,7 @@ class TorchBackend:
 
     name = "torch"
     capabilities = Capabilities(
-        axes=frozenset({"depth", "heads", "width", "positions", "seq", "batch"}),
+        axes=frozenset({"depth", "heads", "width", "experts", "positions", "seq", "batch"}),
         scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float32", "bfloat16", "float64"}),

@@ -62,7 +62,7 @@ def capabilities_of(whole: Capabilities, is_own: bool) -> Capabilities:
     """
     if is_own:
         return replace(whole, axes=whole.axes - _OF_THE_LOOP)
-    return replace(whole, axes=whole.axes - _OF_THE_LOOP - {"positions"}, scales=whole.scales - {"learned"})
+    return replace(whole, axes=whole.axes - _OF_THE_LOOP - {"positions", "experts"}, scales=whole.scales - {"learned"})
 
 
 def require_supported(plan: Plan, backend: Backend, capabilities: Capabilities) -> None:

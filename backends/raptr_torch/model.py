@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values
+from raptr_dsl.backend.network import GELU, NORM_EPS, ffn_units, initial_values
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.model import ModelShape
 from raptr_torch.meter import Meter
@@ -45,13 +45,13 @@ class RunningBlock:
     """One block that runs.
 
     Attributes:
-        heads, width: the units of its two halves.
+        heads, ffn: the units of its two halves; those of the second are groups of hidden units, or experts.
         factor: of its update, None for 1; with `is_learned`, times the block's own.
         positions: int64[count] ascending positions that it sees, None for all; the others pass it by.
     """
 
     heads: Units
-    width: Units
+    ffn: Units
     factor: float | None = None
     is_learned: bool = False
     positions: Tensor | None = None
@@ -146,6 +146,74 @@ class FeedForward(nn.Module):
         return self.down(F.silu(self.gate(x, units, meter)) * up, units, meter)
 
 
+class Experts(nn.Module):
+    """Feed-forward parts of which each token is computed by `top_k`, those that a router scores highest.
+
+    Tokens are sorted by expert, and each expert that has tokens runs once: the matmuls are those of the tokens sent,
+    none is dropped and none is padded. How many go where is read back from the device.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.top_k = shape.top_k
+        self.router = Router(shape.experts, shape.hidden)
+        self.gate = InputProjection(shape.experts, shape.ffn, shape.hidden) if shape.gated else None
+        self.up = InputProjection(shape.experts, shape.ffn, shape.hidden)
+        self.down = OutputProjection(shape.experts, shape.ffn, shape.hidden)
+
+    def forward(self, x: Tensor, units: Units, meter: Meter) -> Tensor:
+        """The update [batch, seq, hidden]."""
+        meter.units["experts"] += units.count
+        tokens = x.flatten(0, 1)
+        logits, chosen = self.router(tokens, units, meter).topk(self.top_k, dim=-1)
+        order = chosen.flatten().argsort(stable=True)
+        counts = chosen.flatten().bincount(minlength=units.count).tolist()
+        # repeated first, so that the gradient of a token is a sum in a fixed order
+        sent = tokens.repeat_interleave(self.top_k, 0).index_select(0, order).split(counts)
+        experts = range(units.count) if units.index is None else units.index.tolist()
+        weights = zip(*(tensor.unbind() for tensor in self._unit_major()), strict=True)  # one gradient for all experts
+        each = list(weights)
+        computed = [
+            self._expert(rows, meter, *each[expert]) for rows, expert in zip(sent, experts, strict=True) if len(rows)
+        ]
+        by_token = torch.cat(computed).index_select(0, order.argsort()).view(*chosen.shape, -1)
+        mixed = (by_token * F.softmax(logits, dim=-1).unsqueeze(-1)).sum(1)
+        return (mixed + self.down.bias).view(x.shape)
+
+    def _unit_major(self) -> list[Tensor]:
+        into = [part for part in (self.up, self.gate) if part is not None]
+        return [self.down.weight, *(tensor for part in into for tensor in (part.weight, part.bias))]
+
+    def _expert(self, rows: Tensor, meter: Meter, down: Tensor, up: Tensor, up_bias: Tensor, *gate: Tensor) -> Tensor:
+        """[rows, hidden] → the same, through one expert."""
+
+        def into(weight: Tensor, bias: Tensor) -> Tensor:
+            product = F.linear(rows, weight, bias)
+            meter.matmul(rows, weight, product)
+            return product
+
+        inner = into(up, up_bias)
+        inner = F.silu(into(*gate)) * inner if gate else F.gelu(inner, approximate=GELU)
+        product = inner @ down
+        meter.matmul(inner, down, product)
+        return product
+
+
+class Router(nn.Module):
+    """Scores of experts, `x @ Wᵀ`: weight `[experts, hidden]`."""
+
+    def __init__(self, experts: int, hidden: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(experts, hidden))
+
+    def forward(self, tokens: Tensor, units: Units, meter: Meter) -> Tensor:
+        """[tokens, hidden] → [tokens, count]: those of the experts that run."""
+        weight = units.select(self.weight)
+        product = F.linear(tokens, weight)
+        meter.matmul(tokens, weight, product)
+        return product
+
+
 class Block(nn.Module):
     """Attention, then feed-forward, each behind its norm; both updates of the residual stream carry the factor.
 
@@ -159,7 +227,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
         self.attention = Attention(shape)
         self.ffn_norm = nn.LayerNorm(shape.hidden, NORM_EPS)
-        self.ffn = FeedForward(shape)
+        self.ffn = Experts(shape) if shape.has_experts else FeedForward(shape)
         self.factor = nn.Parameter(torch.empty(())) if learned else None
 
     def forward(self, y: Tensor, running: RunningBlock, meter: Meter) -> Tensor:
@@ -175,7 +243,7 @@ class Block(nn.Module):
     def _run(self, y: Tensor, running: RunningBlock, meter: Meter) -> Tensor:
         attended = self.attention(self._attention_input(y, running), running.heads, meter)
         inner = y + attended
-        update = self.ffn(self._ffn_input(inner, running), running.width, meter)
+        update = self.ffn(self._ffn_input(inner, running), running.ffn, meter)
         if running.is_learned and self.factor is not None:
             factor = self.factor if running.factor is None else self.factor * running.factor
             return y + factor * (attended + update)
@@ -187,7 +255,7 @@ class Block(nn.Module):
         return self.attention_norm(y) if running.heads.count else y
 
     def _ffn_input(self, y: Tensor, running: RunningBlock) -> Tensor:
-        return self.ffn_norm(y) if running.width.count else y
+        return self.ffn_norm(y) if running.ffn.count else y
 
 
 class Transformer(nn.Module):
@@ -259,7 +327,7 @@ class Transformer(nn.Module):
 
 def running_in_full(shape: ModelShape, meter: Meter | None = None) -> Running:
     """Everything runs, unscaled."""
-    block = RunningBlock(heads=Units(shape.kv_heads), width=Units(shape.ffn // shape.width_group))
+    block = RunningBlock(heads=Units(shape.kv_heads), ffn=Units(ffn_units(shape)[1]))
     return Running((block,) * shape.layers, meter or Meter())
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from raptr_dsl.backend.network import parameters
+from raptr_dsl.backend.network import ffn_units, parameters
 from raptr_dsl.ir.plan import AxisMask, Step
 from raptr_torch.ledger import FlopLedger
 from raptr_torch.meter import Meter
@@ -103,7 +103,8 @@ class TransformerSites:
     def __init__(self, model: Transformer, data: Iterable[str] = ()) -> None:
         """`data`: axes whose units are counted besides those of weights: those that the plan thins."""
         self.model, self.flops = model, FlopLedger()
-        self.axes = frozenset({"depth", "heads", "width", *data})
+        self._ffn = ffn_units(model.shape)[0]
+        self.axes = frozenset({"depth", "heads", self._ffn, *data})
         tensors = dict(model.named_parameters())
         self.parts: Mapping[nn.Parameter, Part] = {
             tensors[entry.name]: Part(
@@ -149,9 +150,9 @@ class TransformerSites:
         is_learned = depth is not None and depth.learned
         positions = _positions(_thinned(axes, "positions"), layers, self.model.norm.weight)
         heads = _units(_thinned(axes, "heads"), [block.heads for block in blocks], self.model.norm.weight)
-        width = _units(_thinned(axes, "width"), [block.width for block in blocks], self.model.norm.weight)
+        ffn = _units(_thinned(axes, self._ffn), [block.ffn for block in blocks], self.model.norm.weight)
         running = (
-            RunningBlock(heads[i], width[i], factors[i], is_learned, positions[i]) if on[i] else None
+            RunningBlock(heads[i], ffn[i], factors[i], is_learned, positions[i]) if on[i] else None
             for i in range(layers)
         )
         return Running(tuple(running), meter)

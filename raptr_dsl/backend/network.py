@@ -3,6 +3,10 @@
 A pre-norm stack: `y += attention(norm(y))`, `y += ffn(norm(y))`, both inside one block, then a final norm and the
 vocabulary head. Backends read the table, so that names, initial values and decay agree to the bit.
 
+With experts, `ffn` is Σ wₑ·expertₑ + bias over the `top_k` experts with the largest router logits among those that
+run; w is the softmax of these logits: Mixtral's rule (Jiang et al. 2024, arXiv 2401.04088, section 2.1). No token is
+dropped, and no loss balances the experts.
+
 Every thinned matrix is stored unit-major, `[units, elements, hidden]`, output projections too: taking the active
 units is then taking contiguous rows, for the forward pass, the gradients and the optimizer alike.
 """
@@ -78,8 +82,9 @@ def parameters(shape: ModelShape, learned: bool = False) -> tuple[Parameter, ...
         RaptrError: `network-shape`: a shape that this transformer cannot have.
 
     With g heads a group and e hidden units a group: query and output `[kv_heads, g·head_dim, hidden]`, key and value
-    `[kv_heads, head_dim, hidden]`, up, gate and down `[ffn / e, e, hidden]`. All matrices but the head's and the
-    embeddings' are applied as `x @ Wᵀ` for inputs and `x @ W` for the two output projections.
+    `[kv_heads, head_dim, hidden]`, up, gate and down `[ffn / e, e, hidden]`. With experts, these are
+    `[experts, ffn, hidden]`, and the router is `[experts, hidden]`. All matrices but the head's and the embeddings' are
+    applied as `x @ Wᵀ` for inputs and `x @ W` for the two output projections.
     """
     _require_buildable(shape)
     hidden = shape.hidden
@@ -112,8 +117,9 @@ def _require_buildable(shape: ModelShape) -> None:
 
 
 def _block(shape: ModelShape, block: int) -> list[Parameter]:
-    heads, width = AXES["heads"].space(shape), AXES["width"].space(shape)
+    heads = AXES["heads"].space(shape)
     groups, query = heads.units, heads.group * shape.head_dim
+    axis, units, size = ffn_units(shape)
     prefix = f"blocks.{block}"
 
     def norm(name: str) -> list[Parameter]:
@@ -134,6 +140,7 @@ def _block(shape: ModelShape, block: int) -> list[Parameter]:
             Parameter(f"{prefix}.{name}.bias", (shape.hidden,), "zeros", block=block),
         ]
 
+    router = Parameter(f"{prefix}.ffn.router.weight", (shape.experts, shape.hidden), "normal", "experts", block)
     return [
         *norm("attention_norm"),
         *into("attention.query", "heads", groups, query),
@@ -141,10 +148,21 @@ def _block(shape: ModelShape, block: int) -> list[Parameter]:
         *into("attention.value", "heads", groups, shape.head_dim),
         *out_of("attention.output", "heads", groups, query),
         *norm("ffn_norm"),
-        *(into("ffn.gate", "width", width.units, width.group) if shape.gated else []),
-        *into("ffn.up", "width", width.units, width.group),
-        *out_of("ffn.down", "width", width.units, width.group),
+        *([router] if shape.has_experts else []),
+        *(into("ffn.gate", axis, units, size) if shape.gated else []),
+        *into("ffn.up", axis, units, size),
+        *out_of("ffn.down", axis, units, size),
     ]
+
+
+def ffn_units(shape: ModelShape) -> tuple[str, int, int]:
+    """What the unit-major weights of the feed-forward part are divided into: the axis, how many units, and hidden units
+    of each.
+    """
+    if shape.has_experts:
+        return "experts", shape.experts, shape.ffn
+    width = AXES["width"].space(shape)
+    return "width", width.units, width.group
 
 
 def initial_values(shape: ModelShape, seed: int, learned: bool = False) -> dict[str, NDArray[np.float32]]:

@@ -17,6 +17,8 @@ def unsupported(plan: Plan, backend: Backend, capabilities: Capabilities | None 
     declared = backend.capabilities if capabilities is None else capabilities
     where = "" if declared is backend.capabilities else " for this model"
     stages_by_need: dict[tuple[str, str, str], list[str]] = {}
+    if declared is backend.capabilities and plan.shape.has_experts:  # a trainer builds the model, in any stage
+        stages_by_need["axes", "axis ", "experts"] = ["the model"]
     for index, stage in enumerate(plan.stages):
         for need in _needs(stage):
             stages_by_need.setdefault(need, []).append(stage.name or f"stage {index + 1}")

@@ -19,7 +19,7 @@ from raptr_dsl.ir.checks import lacks_words
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.schedule import PARTIAL, AxisRule, Schedule, Stage
 from raptr_dsl.laws import Law
-from raptr_dsl.occupancy import runs_in_full
+from raptr_dsl.occupancy import fewest_units, runs_in_full
 from raptr_dsl.sampling import pools
 from raptr_dsl.wording import plural
 
@@ -194,7 +194,7 @@ class _Binder:
             choices=sized.choices,
             train=train,
         )
-        if not self._can_draw(bound, axis, space, (*path, "law")):
+        if not self._can_draw(bound, axis, space, (*path, "law")) or not self._leaves_enough(bound, axis, path):
             return None
         return with_buckets(bound, space, tiled.stop - tiled.start, rule.buckets) if rule.buckets else bound
 
@@ -247,6 +247,23 @@ class _Binder:
         for problem in problems:
             self._say(path, "cannot-draw", problem)
         return not problems
+
+    def _leaves_enough(self, rule: BoundRule, axis: Axis, path: Path) -> bool:
+        """Whether every draw leaves as many units of a site as the model needs."""
+        needed, left = axis.fewest(self._shape), fewest_units(rule, self._spaces[axis.name])
+        if left >= needed:
+            return True
+        help = f"write at least {axis.name}={needed}"
+        if not rule.law.exact:
+            help = f"write sample=fixed, or keep {plural(needed, axis.unit)} always on"
+        self._say(
+            (*path, "size"),
+            "too-few-for-the-model",
+            f"a step can be left with {plural(left, axis.unit)} a block, fewer than the {axis.least}={needed} of this "
+            "model",
+            help=help,
+        )
+        return False
 
     def ends_full(self, stage: BoundStage, tiled: Tile) -> bool:
         """Rule 14: the last step runs the whole network."""

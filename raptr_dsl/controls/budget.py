@@ -66,9 +66,8 @@ class Mix:
 
 def constant_mix(budget: Budget, rule: BoundRule) -> Mix | None:
     """The sizes nearest to the budget; None if even the smallest costs more."""
-    sizes = [
-        size for size in range(max(1, len(rule.keep)), budget.space.units + 1) if _can_draw(rule, budget.space, size)
-    ]
+    least = max(1, len(rule.keep), AXES[budget.axis].fewest(budget.plan.shape))
+    sizes = [size for size in range(least, budget.space.units + 1) if _can_draw(rule, budget.space, size)]
     steps, wanted = budget.plan.steps, budget.flops
     low = max((size for size in sizes if steps * budget.cost(Fraction(size)) <= wanted), default=None)
     if low is None:

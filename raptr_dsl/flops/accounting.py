@@ -78,7 +78,8 @@ class Accounting:
             half do; `full` counts all pairs.
         recompute: what activation checkpointing runs again of every block that runs: `full` its whole forward pass;
             `early_stop` all but its last matmul, whose product backward does not need: torch's default, where neither
-            a norm nor dropout comes behind that matmul. Nothing outside the blocks is run again.
+            a norm nor dropout comes behind that matmul, nor the weight of an expert, which makes it `full`. Nothing
+            outside the blocks is run again.
     """
 
     convention: str = "matmul"
@@ -134,7 +135,7 @@ def _costs(accounting: Accounting, shape: ModelShape) -> Costs:
     forward = tuple({part: whole(n) for part, n in parts.items()} for parts in _masked(full, accounting.causal))
     return Costs(
         stacks=tuple(
-            {part: whole(_passes(part, accounting.recompute) * flops) for part, flops in parts.items()}
+            {part: whole(_passes(part, accounting.recompute, shape) * flops) for part, flops in parts.items()}
             for parts in forward
         ),
         forward=forward,
@@ -150,9 +151,10 @@ def _masked(forward: Parts, causal: Causal) -> tuple[Mapping[str, Exact], ...]:
     return (*encoder, {**decoder, "attention.scores": Fraction(decoder["attention.scores"], 2)})
 
 
-def _passes(part: str, recompute: Recompute) -> int:
+def _passes(part: str, recompute: Recompute, shape: ModelShape) -> int:
     """How many times the forward FLOPs of a part are spent in a training step."""
-    again = recompute == "full" or (recompute == "early_stop" and part != LAST_MATMUL)
+    is_product_needed = part != LAST_MATMUL or shape.has_experts
+    again = recompute == "full" or (recompute == "early_stop" and is_product_needed)
     return TRAINING + again
 
 

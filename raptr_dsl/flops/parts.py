@@ -50,7 +50,10 @@ def _attentions(shape: ModelShape) -> Iterator[tuple[_Attention, ...]]:
 
 
 def projections(shape: ModelShape) -> tuple[dict[str, int], ...]:
-    """By stack, 2·M·N·K of every matmul with a weight in one block: M positions, a weight of N × K."""
+    """By stack, 2·M·N·K of every matmul with a weight in one block: M positions, a weight of N × K.
+
+    A position is computed by `top_k` experts, however many there are to choose from; the router scores them all.
+    """
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     into_ffn = 2 if shape.gated else 1
     stacks = []
@@ -61,8 +64,11 @@ def projections(shape: ModelShape) -> tuple[dict[str, int], ...]:
             parts[f"{kind}.key_value"] = 2 * 2 * shape.batch * columns * shape.hidden * keys
             parts[f"{kind}.output"] = 2 * shape.batch * rows * queries * shape.hidden
         positions = shape.batch * attentions[0].rows
-        parts["ffn.input"] = into_ffn * 2 * positions * shape.hidden * shape.ffn
-        parts["ffn.output"] = 2 * positions * shape.ffn * shape.hidden
+        if shape.has_experts:
+            parts["ffn.router"] = 2 * positions * shape.hidden * shape.experts
+        sent = positions * shape.top_k
+        parts["ffn.input"] = into_ffn * 2 * sent * shape.hidden * shape.ffn
+        parts["ffn.output"] = 2 * sent * shape.ffn * shape.hidden
         stacks.append(parts)
     return tuple(stacks)
 

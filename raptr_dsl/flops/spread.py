@@ -150,10 +150,10 @@ class _Stage:
             return self._without_choice
         if self._pairs is None:
             return None
-        costs: dict[Powers, list[Exact]] = {}
+        costs: dict[Powers, list[Exact]] = {kind: [0] * len(stacks) for kind in self._kinds.values()}
         for stack, parts in enumerate(stacks):
             for part, flops in parts.items():
-                costs.setdefault(self._kinds[part], [0] * len(stacks))[stack] += flops
+                costs[self._kinds[part]][stack] += flops
         total = Fraction(0)
         for pair in self._pairs:
             one, other = costs[pair.one], costs[pair.other]

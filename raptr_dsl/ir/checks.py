@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES, BLOCKS, Space
 from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth, changes_state
+from raptr_dsl.occupancy import fewest_units
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
 
@@ -36,8 +37,8 @@ def plan_problems(plan: Plan) -> Iterator[str]:
         for name, rule in stage.axes.items():
             if name not in AXES or AXES[name].space(plan.shape).units > MOST_UNITS:
                 continue
-            space = AXES[name].space(plan.shape)
-            yield from (f"stages[{place}].axes.{name}{text}" for text in _rule_problems(rule, space, stage))
+            space, fewest = AXES[name].space(plan.shape), AXES[name].fewest(plan.shape)
+            yield from (f"stages[{place}].axes.{name}{text}" for text in _rule_problems(rule, space, stage, fewest))
             laws = AXES[name].laws
             if laws is not None and rule.law.law not in laws:
                 yield f"stages[{place}].axes.{name}.law: {rule.law.law} is none of {', '.join(laws)}, the laws of {name}"
@@ -66,6 +67,8 @@ def _axis_problems(plan: Plan, name: str) -> Iterator[str]:
     if name not in AXES:
         yield f"axes: there is no axis {name!r}"
         return
+    if misfit := AXES[name].misfit(plan.shape):
+        yield f"axes.{name}: {misfit}"
     space = AXES[name].space(plan.shape)
     if space.units > MOST_UNITS:
         yield f"axes.{name}: {space.units:,} units a site are more than {MOST_UNITS:,}"
@@ -78,11 +81,11 @@ def lacks_words(steps: int, space: Space) -> bool:
     return steps * (space.sites * space.units // 4 + 1) >= MOST_WORDS
 
 
-def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage) -> Iterator[str]:
+def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage, fewest: int) -> Iterator[str]:
     """What is wrong with a rule, each beginning with `.word: `."""
     if rule.scale not in SCALES:
         yield f".scale: there is no scale {rule.scale!r}"
-    yield from _draw_problems(rule, space, stage)
+    yield from _draw_problems(rule, space, stage, fewest)
     if rule.train:
         yield from (f".train{problem}" for problem in _draw_problems(rule.train, space, stage))
     if rule.born is not None and not 1 <= rule.born < space.units:
@@ -103,13 +106,16 @@ def _growth_problems(growth: Growth, born: int) -> Iterator[str]:
         yield ".growth: a unit that is not new has another's values"
 
 
-def _draw_problems(rule: BoundDraw, space: Space, stage: BoundStage) -> Iterator[str]:
+def _draw_problems(rule: BoundDraw, space: Space, stage: BoundStage, fewest: int = 0) -> Iterator[str]:
     """What is wrong with how units are chosen; the law is asked only if all else is right."""
     problems = [*_word_problems(rule, space), *_size_problems(rule, space, stage)]
     yield from problems
     if not problems:
         drawn = (problem for pool in pools(rule, space) for problem in rule.law.problems(pool))
-        yield from (f".law: {problem}" for problem in dict.fromkeys(drawn))
+        problems = [f".law: {problem}" for problem in dict.fromkeys(drawn)]
+        yield from problems
+        if not problems and fewest_units(rule, space) < fewest:
+            yield f".sizes: they can leave fewer units than the {fewest} that the model needs"
 
 
 def _word_problems(rule: BoundDraw, space: Space) -> Iterator[str]:

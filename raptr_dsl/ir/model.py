@@ -22,7 +22,10 @@ class ModelShape(Frozen):
     Attributes:
         heads, kv_heads: query heads and key/value heads of a block; `heads` is a multiple of `kv_heads`.
         head_dim: columns of one head; `hidden / heads` unless given.
-        ffn: hidden units of the feed-forward part; `gated` adds the third matrix (SwiGLU, GeGLU).
+        ffn: hidden units of the feed-forward part, of one expert where it has several; `gated` adds the third matrix
+            (SwiGLU, GeGLU).
+        experts, top_k: feed-forward parts of a block among which a router chooses (a mixture of experts), and to how
+            many of them it sends each token; 1 where there is no router.
         width_group: hidden units that are on or off together; 64 where it divides `ffn`, else 1.
         seq, batch: positions of a sequence, and sequences of one optimizer step (all micro-batches, all ranks).
         source_seq: positions of the encoder's sequence, 0 where there is no encoder beside the decoder.
@@ -36,6 +39,8 @@ class ModelShape(Frozen):
     heads: Size
     hidden: Size
     ffn: Size
+    experts: Size = 1
+    top_k: Size = 1
     vocab: Size
     seq: Size
     source_seq: SourceSize = 0
@@ -70,6 +75,8 @@ class ModelShape(Frozen):
             raise ValueError(f"heads={self.heads} is not a multiple of kv_heads={self.kv_heads}")
         if self.ffn % self.width_group:
             raise ValueError(f"ffn={self.ffn} is not a multiple of width_group={self.width_group}")
+        if self.top_k > self.experts:
+            raise ValueError(f"top_k={self.top_k} is more than experts={self.experts}")
         if not 0 < self.head_share <= 1:
             raise ValueError(f"head_share={self.head_share} is not between 0 and 1")
         if self.source_seq and not self.causal:
@@ -85,6 +92,11 @@ class ModelShape(Frozen):
     def blocks(self) -> int:
         """All residual blocks."""
         return self.stacks * self.layers
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether the feed-forward part of a block is several, among which a router chooses."""
+        return self.experts > 1
 
     @property
     def tokens(self) -> int:

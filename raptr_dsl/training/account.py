@@ -19,7 +19,7 @@ class Account:
 
     Attributes:
         units: by axis, unit forwards summed over steps and sites; sites in blocks that are off do not run. Of the axes
-            whose units are weights, and of others that the plan thins.
+            whose units are weights of the model, and of others that the plan thins.
         flops: training FLOPs of blocks and head, convention `matmul`.
         tokens: that the steps see; fewer than full ones do where an axis thins them.
     """
@@ -27,7 +27,7 @@ class Account:
     def __init__(self, plan: Plan) -> None:
         self._shape = plan.shape
         thinned = {name for stage in plan.stages for name in stage.axes}
-        counted = [axis for axis in AXES.values() if axis.has_weights or axis.name in thinned]
+        counted = [axis for axis in AXES.values() if axis.is_counted(plan.shape) or axis.name in thinned]
         self._spaces = {axis.name: axis.space(plan.shape) for axis in counted}
         self._heads: dict[frozenset[str], int] = {}
         self._costs: dict[tuple[tuple[tuple[str, int], ...], bool, bool], int] = {}

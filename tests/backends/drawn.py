@@ -21,9 +21,16 @@ from raptr_dsl.ir.bound import BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask, Plan, Step
 from raptr_dsl.laws.fixed import Fixed
-from tests.axes import PARTS
 
 SMALL = ModelShape(layers=3, heads=4, hidden=8, ffn=12, vocab=11, seq=6, batch=4, width_group=3)
+
+
+MIXTURE = ModelShape(layers=3, heads=4, hidden=8, ffn=6, experts=5, top_k=2, vocab=11, seq=6, batch=4)
+
+
+def parts_of(shape: ModelShape) -> tuple[str, ...]:
+    """The axes whose units are weights of a model, depth first."""
+    return tuple(name for name, axis in AXES.items() if axis.is_counted(shape))
 
 
 @dataclass(frozen=True)
@@ -83,14 +90,14 @@ def mask(shape: ModelShape, axis: str, on: Any, scale: Any = 1.0) -> AxisMask:
 
 def planned(shape: ModelShape, masks: Mapping[str, AxisMask]) -> tuple[dict[str, int], int]:
     """Units and FLOPs of one step, by the core's account."""
-    units: dict[str, int] = dict.fromkeys(PARTS, 0)
+    units: dict[str, int] = dict.fromkeys(parts_of(shape), 0)
     flops = Fraction(head_cost(shape))
     for block in range(shape.layers):
         if "depth" in masks and not masks["depth"].on[0, block]:
             continue
         units["depth"] += 1
         shares = {}
-        for axis in ("heads", "width"):
+        for axis in parts_of(shape)[1:]:
             n = AXES[axis].space(shape).units
             k = int(masks[axis].on[block].sum()) if axis in masks else n
             units[axis] += k
@@ -121,11 +128,16 @@ def refused(code: str, words: str = "") -> Iterator[None]:
 
 
 @st.composite
-def shapes(draw: st.DrawFn) -> ModelShape:
-    """Decoders and encoders, gated or not, grouped queries or not, tied or not, the head on some positions or all."""
+def shapes(draw: st.DrawFn, experts: bool = False) -> ModelShape:
+    """Decoders and encoders, gated or not, grouped queries or not, tied or not, the head on some positions or all.
+
+    Args:
+        experts: whether some are mixtures of experts.
+    """
     group = draw(st.sampled_from([1, 2]))
     kv_heads = draw(st.integers(1, 3))
     seq = draw(st.integers(2, 5))
+    count = draw(st.sampled_from([1, 2, 5])) if experts else 1
     return ModelShape(
         layers=draw(st.integers(1, 4)),
         heads=kv_heads * group,
@@ -133,6 +145,8 @@ def shapes(draw: st.DrawFn) -> ModelShape:
         head_dim=draw(st.sampled_from([2, 3])),
         hidden=draw(st.sampled_from([4, 6])),
         ffn=12,
+        experts=count,
+        top_k=draw(st.integers(1, min(count, 3))),
         width_group=draw(st.sampled_from([1, 3, 4])),
         vocab=7,
         seq=seq,
@@ -146,12 +160,20 @@ def shapes(draw: st.DrawFn) -> ModelShape:
 
 @st.composite
 def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
-    """Any subset of the axes; any units of each site, none and all included; equal or unequal factors."""
+    """Any subset of the axes; any units of each site, none and all included; equal or unequal factors.
+
+    Of experts, which are not scaled, there are as many as a token is sent to.
+    """
     result = {}
-    for axis in PARTS:
+    for axis in parts_of(shape):
         if not draw(st.booleans()):
             continue
         space = AXES[axis].space(shape)
+        if axis == "experts":
+            counts = [draw(st.integers(shape.top_k, space.units)) for _ in range(space.sites)]
+            on = [draw(st.permutations([unit < count for unit in range(space.units)])) for count in counts]
+            result[axis] = mask(shape, axis, on)
+            continue
         on = draw(st.lists(st.booleans(), min_size=space.sites * space.units, max_size=space.sites * space.units))
         seed = draw(st.integers(0, 3))
         scale = 1.0 if seed == 0 else np.random.default_rng(seed).uniform(0.5, 2.0, (space.sites, space.units))
@@ -162,9 +184,9 @@ def masks_of(draw: st.DrawFn, shape: ModelShape) -> dict[str, AxisMask]:
 
 
 @st.composite
-def plans(draw: st.DrawFn, steps: int = 3) -> Plan:
+def plans(draw: st.DrawFn, steps: int = 3, experts: bool = False) -> Plan:
     """As `masks_of`, with parts that are not trained, learned factors, and thinned data in each step."""
-    shape = draw(shapes())
+    shape = draw(shapes(experts))
     learned = draw(st.booleans())
     parts = [{"embed", "head"}] if shape.tied else [{"embed"}, {"head"}, {"embed", "head"}]
     data = [axis for axis in ("positions", "seq", "batch") if axis != "seq" or shape.head_share == 1]
@@ -188,7 +210,7 @@ def plans(draw: st.DrawFn, steps: int = 3) -> Plan:
                 on = np.random.default_rng(count).permuted(np.tile(on, (space.sites, 1)), axis=1)
             step[axis] = mask(shape, axis, on)
         masks.append(step)
-    idle = {axis: draw(st.sampled_from(["zero", "skip"])) for axis in PARTS}
+    idle = {axis: draw(st.sampled_from(["zero", "skip"])) for axis in parts_of(shape)}
     return cast(Plan, DrawnPlan(shape, masks, idle, frozen=frozen, learns_scales=learned))
 
 

@@ -33,7 +33,7 @@ def flops_seen_by_torch(trainer: Trainer, shape: ModelShape) -> int:
 @settings(max_examples=50)
 @given(st.data())
 def test_executed_flops_equal_planned_flops_and_torchs_own_count(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes(experts=True))
     masks = data.draw(masks_of(shape))
     micro_batches = data.draw(st.sampled_from([1, 2]))
     trainer = BACKEND.trainer(drawn_plan(shape, [masks]), TrainSettings(micro_batches=micro_batches))
@@ -43,7 +43,7 @@ def test_executed_flops_equal_planned_flops_and_torchs_own_count(data: st.DataOb
 
 
 @settings(max_examples=50)
-@given(plans(steps=1), st.sampled_from([1, 2]))
+@given(plans(steps=1, experts=True), st.sampled_from([1, 2]))
 def test_backward_is_saved_where_nothing_trains_and_data_are_really_cut(plan: Plan, micro_batches: int) -> None:
     trainer, account = BACKEND.trainer(plan, TrainSettings(micro_batches=micro_batches)), Account(plan)
     account.add(plan.step(0))

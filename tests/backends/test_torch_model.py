@@ -45,7 +45,7 @@ def test_weights_start_as_the_core_says() -> None:
 @settings(max_examples=100)
 @given(st.data())
 def test_loss_and_gradients_equal_the_reference(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes(experts=True))
     masks = data.draw(masks_of(shape))
     values, sequences = random_values(shape), batch(shape)
     model = build(shape, 0, torch.float64)
@@ -83,7 +83,7 @@ def test_rule_30_a_factor_of_1_multiplies_nothing() -> None:
     TransformerSites(model).run(Step(0, 0, {axis: mask(SMALL, axis, on[axis]) for axis in PARTS}))
     assert model.running is not None
     for block in model.running.blocks:
-        assert block is None or (block.factor, block.heads.factor, block.width.factor) == (None, None, None)
+        assert block is None or (block.factor, block.heads.factor, block.ffn.factor) == (None, None, None)
 
 
 def test_a_block_that_is_off_is_not_called_and_has_no_gradient() -> None:
