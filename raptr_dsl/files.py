@@ -1,10 +1,20 @@
-"""Writing so that a crash, a kill or a full disk leaves either the old file or the new one, never half of one."""
+"""Paths as messages show them, and writing so that a crash leaves the old file or the new one, never half of one."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+
+def shortest(path: Path) -> str:
+    """A path that opens the file from the working directory: relative to it where that is shorter."""
+    whole = os.path.abspath(path)
+    try:
+        relative = os.path.relpath(whole)
+    except (OSError, ValueError):  # the working directory is gone, or on another drive
+        return whole
+    return min(relative, whole, key=len)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How diagnostics look: text with the source and carets, JSON, annotations of a pull request on GitHub."""
 
 import json
+import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -60,9 +61,16 @@ def as_data(diagnostic: Diagnostic) -> dict[str, Any]:
         "label": diagnostic.label,
         "related": [{**_place(label.span), "text": label.text} for label in diagnostic.related],
         "help": diagnostic.help,
-        "notes": list(diagnostic.notes),
+        "notes": _notes(diagnostic),
         "fix": {**_place(fix.span), "text": fix.text} if fix else None,
     }
+
+
+def _notes(diagnostic: Diagnostic) -> list[str]:
+    """The notes, and the library of each file that is shown: its path may not tell."""
+    spans = [diagnostic.span, *(label.span for label in diagnostic.related)]
+    sources = dict.fromkeys(span.source for span in spans if span and span.source.library)
+    return [*diagnostic.notes, *(f"{os.path.basename(one.name)} is of the library {one.library}" for one in sources)]
 
 
 def _place(span: Span | None, subject: str = "") -> dict[str, Any]:
@@ -125,7 +133,7 @@ class _Block:
         head = self._paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
         lines = [head + self._paint(f": {_clean(diagnostic.message)}", "bold"), *self._places()]
         advice = [f"help: {diagnostic.help}"] if diagnostic.help else []
-        advice += [f"note: {note}" for note in diagnostic.notes]
+        advice += [f"note: {note}" for note in _notes(diagnostic)]
         if advice and len(lines) > 1:
             lines.append(self._bar())
         for text in advice:

@@ -7,10 +7,15 @@ from functools import cached_property
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A text with the name under which messages speak of it (a path, `<string>`, `--model`)."""
+    """A text with the name under which messages speak of it (a path, `<string>`, `--model`).
+
+    Attributes:
+        library: whose file it is, with its version; "" for what belongs to no library.
+    """
 
     name: str
     text: str
+    library: str = ""
 
     @cached_property
     def line_starts(self) -> list[int]:

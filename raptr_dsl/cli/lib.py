@@ -63,24 +63,29 @@ def verify(ctx: click.Context) -> None:
     project = _project()
     problems = list(project.verify())
     show_diagnostics(problems)
-    files = sum(len(pin.files) for pin in project.lock().values())
-    number = f"{len(project.lock())} {'library' if len(project.lock()) == 1 else 'libraries'}"
-    click.echo(f"{files} files of {number}, {counted(problems)}", err=True)
+    lock = project.lock()
+    files = sum(len(pin.files) for pin in lock.values()) + (len(lock.standard.files) if lock.standard else 0)
+    click.echo(f"{files} files of {_libraries(lock)}, {counted(problems)}", err=True)
     if problems:
         ctx.exit(1)
 
 
 @command.command(name="list", short_help="Lists the locked libraries and their schedules.")
 def list_() -> None:
-    """Lists the locked libraries: version, licence, source, and the schedules each exports."""
+    """Lists the locked libraries: version, licence, source, and the schedules each exports, with what they are."""
+    from raptr_dsl.cli.new import list_schedules
+    from raptr_dsl.library import Libraries
     from raptr_dsl.library.libraries import standard
 
-    std = standard()
-    click.echo(f"std {std.version}  comes with raptr  {', '.join(std.exports)}")
-    project = _project()
-    for pin in (project.lock() if (project.root / "raptr.lock").is_file() else {}).values():
+    libraries = Libraries(Path.cwd())
+    std, locked = standard(), libraries.lock.standard
+    differs = f"; {locked.version} is locked" if locked and locked.version != std.version else ""
+    click.echo(f"std {std.version}  comes with raptr{differs}")
+    list_schedules(std, indent=2)
+    for pin in libraries.lock.values():
         commit = f" at {pin.commit[:12]}" if pin.commit else ""
-        click.echo(f"{pin.name} {pin.version}  {pin.licence}  {pin.source}{commit}  {', '.join(pin.exports)}")
+        click.echo(f"\n{pin.name} {pin.version}  {pin.licence}  {pin.source}{commit}")
+        list_schedules(libraries.find(pin.name, None), indent=2)
 
 
 @command.command(short_help="Makes a library with a first schedule.")
@@ -105,8 +110,13 @@ def _told(lock: "Lock", project: "Project") -> None:
     for pin in lock.values():
         commit = f" at {pin.commit[:12]}" if pin.commit else ""
         click.echo(f"{pin.name} {pin.version} from {pin.source}{commit}, {len(pin.files)} files", err=True)
+    click.echo(f"locked {_libraries(lock)} in {_relative(project.root)}", err=True)
+
+
+def _libraries(lock: "Lock") -> str:
+    """`1 library and std 0.1.0`."""
     number = "1 library" if len(lock) == 1 else f"{len(lock)} libraries"
-    click.echo(f"locked {number} in {_relative(project.root)}", err=True)
+    return f"{number} and std {lock.standard.version}" if lock.standard else number
 
 
 def _relative(path: Path) -> str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import click
 
 from raptr_dsl.cli.common import Once
+from raptr_dsl.diagnostics import RaptrError
 
 if TYPE_CHECKING:
-    from raptr_dsl.library import Libraries
+    from raptr_dsl.library import Libraries, Library
 
 
 @click.command(short_help="Begin a schedule from one of a library.")
@@ -41,12 +42,19 @@ def command(ctx: click.Context, file: Path | None, template: str, listed: bool) 
 
 
 def _list(libraries: "Libraries") -> None:
+    for name in ("std", *sorted(libraries.lock)):
+        list_schedules(libraries.find(name, None))
+
+
+def list_schedules(library: "Library", indent: int = 0) -> None:
+    """A line for each exported schedule: its name, and what its `doc` says; why it cannot be read, if so."""
     from raptr_dsl.diagnostics import Diagnostics
     from raptr_dsl.report.handbook import doc_of
 
-    for name in ("std", *sorted(libraries.lock)):
-        library = libraries.find(name, None)
-        width = max(map(len, library.exports))
-        for schedule in library.exports:
+    width = max(map(len, library.exports), default=0)
+    for schedule in library.exports:
+        try:
             doc = doc_of(library.source(f"{schedule}.raptr"), Diagnostics())
-            click.echo(f"{name}/{schedule:<{width}}  {doc}")
+        except RaptrError as error:
+            doc = f"({error.diagnostics[0].message})"
+        click.echo(f"{' ' * indent}{library.name}/{schedule:<{width}}  {' '.join(doc.split())}".rstrip())

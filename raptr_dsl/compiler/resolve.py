@@ -1,10 +1,11 @@
 """`use`: the files that a file imports, each read and parsed once, cycles and depth refused."""
 
 import os
+import posixpath
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING
 
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Label, RaptrError
@@ -30,11 +31,13 @@ class Unit:
         aliases: where each alias is given.
         lossy: whether statements were lost to syntax errors.
         library: the library whose file it is; None for a file of the project.
+        path: of the file in its library.
     """
 
     file: ast.File
     lossy: bool
     library: "Library | None" = None
+    path: str = ""
     uses: "dict[str, Unit | None]" = field(default_factory=dict)
     aliases: dict[str, Span] = field(default_factory=dict)
 
@@ -142,12 +145,11 @@ class _Resolver:
                 help='write a relative path, such as "./warmup.raptr"',
             )
             return None
-        folder = os.path.dirname(unit.file.span.source.name)
-        target = os.path.normpath(os.path.join(folder, path.value))
         if unit.library is None:
-            return _Target(target, None)
-        root, _, inside = PurePosixPath(target).as_posix().partition("/")
-        if root == unit.library.name and inside:
+            folder = os.path.dirname(unit.file.span.source.name)
+            return _Target(os.path.normpath(os.path.join(folder, path.value)), None)
+        inside = posixpath.normpath(posixpath.join(posixpath.dirname(unit.path), PurePath(path.value).as_posix()))
+        if inside.split("/")[0] not in ("..", "."):
             return _Target(inside, unit.library)
         self.diagnostics.add(
             "library-path",
@@ -169,7 +171,7 @@ class _Resolver:
         problems = Diagnostics()
         file = parse(source, problems)
         self.diagnostics.extend(problems)
-        return self.unit(Unit(file, problems.has_errors, target.library), target.key)
+        return self.unit(Unit(file, problems.has_errors, target.library, target.path), target.key)
 
     def source(self, target: "_Target", path: ast.String | ast.Name) -> Source | None:
         if target.library is None:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from raptr_dsl.diagnostics import RaptrError, did_you_mean, fail
+from raptr_dsl.files import shortest
 from raptr_dsl.library.address import parse_address
 from raptr_dsl.library.cache import Cache
-from raptr_dsl.library.lock import LOCK, Lock, Pin, read_lock
+from raptr_dsl.library.lock import LOCK, Lock, Pin, Standard, read_lock
 from raptr_dsl.library.manifest import STANDARD, Manifest, read_manifest
-from raptr_dsl.library.tree import MANIFEST, VENDOR, digest, read_file
+from raptr_dsl.library.tree import MANIFEST, VENDOR, digest, read_file, read_folder
 from raptr_dsl.resources import schedule_directory
 from raptr_dsl.source import Source
 
@@ -19,7 +20,9 @@ from raptr_dsl.source import Source
 class Files(Protocol):
     """Where the files of a library are."""
 
-    def read(self, path: str) -> bytes: ...
+    def locate(self, path: str) -> tuple[Path, bytes]:
+        """Where a file is on this machine, and its content."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +58,36 @@ class Library:
             RaptrError: it is not there, is not what was locked, or is no text.
         """
         try:
-            text = self.files.read(path).decode("utf-8")
+            place, data = self.files.locate(path)
+            text = data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise fail("library-file", f"{path} is not UTF-8", subject=self.name) from error
-        return Source(f"{self.name}/{path}", text.removeprefix("\ufeff"))
+        return Source(shortest(place), text.removeprefix("\ufeff"), f"{self.name} {self.version}")
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The files of `std`, which are as trusted as the compiler beside them."""
+    """The files of `std`, which are as trusted as the compiler beside them, but may be of another version of it.
+
+    Attributes:
+        locked: what the project was locked with, None where it has no lock.
+    """
 
     root: Path
     library: str
+    locked: Standard | None = None
 
-    def read(self, path: str) -> bytes:
-        return read_file(self.root, path, self.library)
+    def locate(self, path: str) -> tuple[Path, bytes]:
+        data = read_file(self.root, path, self.library)
+        if self.locked is None or path == MANIFEST or digest(data) == self.locked.files.get(path):
+            return self.root / path, data
+        raise fail(
+            "library-changed",
+            f"{path} of `std` is not what was locked, which was std {self.locked.version}",
+            subject=str(self.root / path),
+            notes=_both(self.locked.files.get(path, "nothing"), digest(data)),
+            help="install the version of raptr that it was locked with, or accept this one: `raptr lib update std`",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +99,23 @@ class Pinned:
     cache: Cache
 
     def read(self, path: str) -> bytes:
+        return self.locate(path)[1]
+
+    def locate(self, path: str) -> tuple[Path, bytes]:
         name, locked = self.pin.name, self.pin.files.get(path)
         if locked is None:
             raise fail("library-file", f"`{name}` {self.pin.version} has no file {path}", subject=name)
         where, data = self._found(path, locked)
         found = digest(data)
         if found == locked:
-            return data
-        raise changed(self.pin, path, found, where)
+            return where, data
+        raise changed(self.pin, path, found, str(where))
 
-    def _found(self, path: str, locked: str) -> tuple[str, bytes]:
+    def _found(self, path: str, locked: str) -> tuple[Path, bytes]:
         """Where the file is, and its content. A place that has the library at all has to have it as it was locked."""
         root = self.place()
         if root is not None:
-            return str(root / path), read_file(*_below(root, path), self.pin.name)
+            return root / path, read_file(*_below(root, path), self.pin.name)
         data = self.cache.get(locked)
         if data is None:
             raise fail(
@@ -102,7 +123,7 @@ class Pinned:
                 f"`{self.pin.name}` is locked, but not on this machine",
                 help="fetch it once with `raptr lib lock`, or keep copies in the project with `raptr lib vendor`",
             )
-        return str(self.cache.path(locked)), data
+        return self.cache.path(locked), data
 
     def place(self) -> Path | None:
         """The folder of the library on this machine, None where it is in the cache alone."""
@@ -135,9 +156,13 @@ def changed(pin: Pin, path: str, found: str, where: str) -> RaptrError:
         "library-changed",
         f"{path} of `{pin.name}` is not what was locked",
         subject=where,
-        notes=(f"locked sha256:{pin.files.get(path, 'nothing')}", f"found  sha256:{found}"),
+        notes=_both(pin.files.get(path, "nothing"), found),
         help=f"if the change is meant, `raptr lib update {pin.name}` accepts it",
     )
+
+
+def _both(locked: str, found: str) -> tuple[str, str]:
+    return f"locked sha256:{locked}", f"found  sha256:{found}"
 
 
 class Libraries:
@@ -161,7 +186,7 @@ class Libraries:
             RaptrError: `library-unknown`, `library-lock`.
         """
         if name == STANDARD:
-            return standard()
+            return standard(self.lock.standard)
         if user is not None:
             if name in user.dependencies and name in self.lock:
                 return self._pinned(self.lock[name])
@@ -187,7 +212,8 @@ class Libraries:
 
     @cached_property
     def lock(self) -> Lock:
-        return (read_lock(self.project) if self.project else None) or {}
+        found = read_lock(self.project) if self.project else None
+        return Lock({}) if found is None else found
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -209,11 +235,18 @@ class Libraries:
         return fail("library-unknown", told, help=f"did you mean `{nearest}`?" if nearest else how)
 
 
-def standard() -> Library:
-    """`std`: the schedules that come with raptr."""
-    files = Folder(schedule_directory(), STANDARD)
-    manifest = read_manifest(files.read(MANIFEST), STANDARD)
+def standard(locked: Standard | None = None) -> Library:
+    """`std`: the schedules that come with raptr; those that differ from what was locked are refused when read."""
+    files = Folder(schedule_directory(), STANDARD, locked)
+    manifest = read_manifest(files.locate(MANIFEST)[1], STANDARD)
     return Library(STANDARD, manifest.version, manifest.exports, (), files)
+
+
+def lock_of_standard() -> Standard:
+    """`std` as it is in this installation."""
+    tree = read_folder(schedule_directory(), STANDARD)
+    files = {path: digest(data) for path, data in sorted(tree.items()) if path.endswith(".raptr")}
+    return Standard(standard().version, files)
 
 
 def _is_same(declared: str, pin: Pin) -> bool:

@@ -47,7 +47,20 @@ class Pin:
         return sha256(_canonical(dict(self.files))).hexdigest()
 
 
-Lock = dict[str, Pin]
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """`std` as it was when the project was locked: its version, and the SHA-256 of each of its schedules."""
+
+    version: str
+    files: Mapping[str, str]
+
+
+class Lock(dict[str, Pin]):
+    """The libraries of a project by name; `standard` is None in a lock that says nothing of `std`."""
+
+    def __init__(self, pins: Mapping[str, Pin], standard: Standard | None = None) -> None:
+        super().__init__(pins)
+        self.standard = standard
 
 
 def read_lock(folder: Path) -> Lock | None:
@@ -78,7 +91,8 @@ def read_lock(folder: Path) -> Lock | None:
     entries = content.get("library", [])
     if not isinstance(entries, list):
         raise _damaged(path, "it has no list of libraries")
-    lock = {pin.name: pin for pin in (_pin(entry, path) for entry in entries)}
+    pins = {pin.name: pin for pin in (_pin(entry, path) for entry in entries)}
+    lock = Lock(pins, _standard(content.get("std"), path))
     if len(lock) != len(entries):
         raise _damaged(path, "a library stands in it twice")
     for pin in lock.values():
@@ -97,10 +111,11 @@ def write_lock(folder: Path, lock: Lock) -> None:
     import tomlkit
 
     entries = [asdict(lock[name]) for name in sorted(lock)]
-    content = json.loads(json.dumps({"format": FORMAT, "library": entries}))  # tuples become lists
+    standard = {"std": asdict(lock.standard)} if lock.standard else {}
+    content = json.loads(json.dumps({"format": FORMAT, **standard, "library": entries}))  # tuples become lists
     document = tomlkit.document()
     document.add(tomlkit.comment("Written by `raptr lib`. It belongs into version control; do not edit it."))
-    document.update({"format": FORMAT, "checksum": _checksum(content), "library": content["library"]})
+    document.update({"format": FORMAT, "checksum": _checksum(content), **content})
     path = folder / LOCK
     try:
         with replacing(path) as file:
@@ -110,6 +125,21 @@ def write_lock(folder: Path, lock: Lock) -> None:
         raise fail("output-write", f"this file cannot be written: {reason}", subject=str(path)) from error
 
 
+def _standard(entry: Any, path: Path) -> Standard | None:
+    if entry is None:
+        return None
+    sound = isinstance(entry, dict) and entry.keys() == {"version", "files"} and isinstance(entry["version"], str)
+    if not sound or not _are_digests(entry["files"]):
+        raise _damaged(path, "its entry of std is not of its form")
+    return Standard(**entry)
+
+
+def _are_digests(files: Any) -> bool:
+    if not isinstance(files, dict):
+        return False
+    return all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in files.values())
+
+
 def _pin(entry: Any, path: Path) -> Pin:
     """One entry, every field of it judged as if a stranger had written it."""
     texts = ("name", "version", "licence", "source", "commit")
@@ -117,8 +147,8 @@ def _pin(entry: Any, path: Path) -> Pin:
     sound = isinstance(entry, dict) and entry.keys() == {*texts, *lists, "files"}
     sound = sound and all(isinstance(entry[key], str) for key in texts)
     sound = sound and all(isinstance(entry[key], list) and all(isinstance(i, str) for i in entry[key]) for key in lists)
-    sound = sound and isinstance(entry["files"], dict) and _COMMIT.fullmatch(entry["commit"]) is not None
-    if not sound or not all(isinstance(value, str) and _DIGEST.fullmatch(value) for value in entry["files"].values()):
+    sound = sound and _COMMIT.fullmatch(entry["commit"]) is not None
+    if not sound or not _are_digests(entry["files"]):
         raise _damaged(path, "an entry is not of its form")
     try:
         for name in (entry["name"], *entry["dependencies"]):

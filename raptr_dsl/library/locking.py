@@ -10,7 +10,7 @@ from raptr_dsl.library.address import Address, parse_address
 from raptr_dsl.library.cache import Cache
 from raptr_dsl.library.git import read_git
 from raptr_dsl.library.libraries import Pinned, changed
-from raptr_dsl.library.lock import Lock, Pin
+from raptr_dsl.library.lock import Pin
 from raptr_dsl.library.manifest import Manifest, no_manifest, read_manifest, require_library
 from raptr_dsl.library.packages import read_package
 from raptr_dsl.library.remote import read_remote
@@ -32,7 +32,9 @@ class Wanted:
         return " → ".join(("the project", *self.chain, self.name))
 
 
-def make_lock(project: Path, manifest: Manifest, before: Mapping[str, Pin], renew: Iterable[str], cache: Cache) -> Lock:
+def make_lock(
+    project: Path, manifest: Manifest, before: Mapping[str, Pin], renew: Iterable[str], cache: Cache
+) -> dict[str, Pin]:
     """What a project needs, with what those libraries need.
 
     A library of `before` at the same address keeps its pin, so long as its files are at hand, unless it is in `renew`.
@@ -78,7 +80,7 @@ class _Locker:
         self.pins: dict[str, Pin] = {}
         self.first: dict[str, Wanted] = {}
 
-    def lock(self, manifest: Manifest) -> Lock:
+    def lock(self, manifest: Manifest) -> dict[str, Pin]:
         waiting = [Wanted(name, address) for name, address in sorted(manifest.dependencies.items())]
         errors: list[RaptrError] = []
         while waiting:
@@ -187,7 +189,7 @@ class _Locker:
         )
 
 
-def _refuse_circles(lock: Lock) -> None:
+def _refuse_circles(lock: Mapping[str, Pin]) -> None:
     """Raises RaptrError: `library-cycle`, with the libraries that need each other in a circle."""
     done: set[str] = set()
 

@@ -9,10 +9,10 @@ from raptr_dsl.diagnostics import Diagnostic, RaptrError, fail
 from raptr_dsl.files import replacing
 from raptr_dsl.library.address import parse_address
 from raptr_dsl.library.cache import Cache
-from raptr_dsl.library.libraries import Libraries, Pinned
+from raptr_dsl.library.libraries import Libraries, Pinned, lock_of_standard, standard
 from raptr_dsl.library.lock import Lock, Pin, read_lock, write_lock
 from raptr_dsl.library.locking import make_lock
-from raptr_dsl.library.manifest import Manifest, read_manifest, require_name
+from raptr_dsl.library.manifest import STANDARD, Manifest, read_manifest, require_name
 from raptr_dsl.library.tree import MANIFEST, VENDOR, Tree, belongs, digest, read_file, read_folder
 
 
@@ -67,10 +67,18 @@ class Project:
         """Writes the lock: what is new is pinned, and what is named (or all) is pinned anew as it is now."""
         manifest = self.manifest()
         old = self._old()
-        unknown = [name for name in names if name not in old and name not in manifest.dependencies]
+        known = {*old, *manifest.dependencies, STANDARD}
+        unknown = [name for name in names if name not in known]
         if unknown:
             raise fail("library-unknown", f"the project uses no library `{unknown[0]}`")
-        return self._written(self._made(manifest, renew=old if everything else names))
+        if not (self.root / MANIFEST).is_file():
+            raise fail(
+                "library-manifest",
+                f"nothing says which libraries to lock: there is no {MANIFEST} here or above",
+                subject=str(self.root),
+                help="`raptr lib add NAME ADDRESS` begins one; an empty one locks std alone",
+            )
+        return self._written(self._made(manifest, renew=known if everything else names))
 
     def _written(self, lock: Lock) -> Lock:
         """Vendored copies follow the lock: else they would be refused as changed."""
@@ -80,14 +88,17 @@ class Project:
         return lock
 
     def _made(self, manifest: Manifest, renew: Iterable[str]) -> Lock:
-        return make_lock(self.root, manifest, self._old(), renew, self.cache)
+        old, renewed = self._old(), set(renew)
+        standard = lock_of_standard() if STANDARD in renewed or old.standard is None else old.standard
+        return Lock(make_lock(self.root, manifest, old, renewed, self.cache), standard)
 
     def _old(self) -> Lock:
         """The lock as it is; one that is damaged pins nothing, and is written anew."""
         try:
-            return read_lock(self.root) or {}
+            found = read_lock(self.root)
         except RaptrError:
-            return {}
+            found = None
+        return Lock({}) if found is None else found
 
     def vendor(self) -> Path:
         """Copies the locked libraries into the project, verified, each as a whole or not at all."""
@@ -126,7 +137,14 @@ class Project:
 
     def verify(self) -> Iterator[Diagnostic]:
         """What is not as it was locked, in any place where a library is: each file of it, and files too many."""
-        for pin in self.lock().values():
+        lock = self.lock()
+        std = standard(lock.standard).files
+        for path in lock.standard.files if lock.standard else ():
+            try:
+                std.locate(path)
+            except RaptrError as error:
+                yield from error.diagnostics
+        for pin in lock.values():
             for path in pin.files:
                 try:
                     self._pinned(pin).read(path)

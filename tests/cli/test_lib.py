@@ -21,11 +21,15 @@ def test_from_a_new_library_to_a_verified_project(raptr, tmp_path: Path) -> None
     assert raptr("lib", "new", "acme").code == 1, "nothing is written over"
     assert raptr("publish", "--check", "acme/acme_schedules").code == 0
     added = raptr("lib", "add", "acme", "./acme/acme_schedules")
-    assert added.code == 0 and "locked 1 library in ." in added.err
+    assert added.code == 0 and "locked 1 library and std 0.1.0 in ." in added.err
     (tmp_path / "main.raptr").write_text("use acme/small\nrun small(small=4/12) steps=rest\n")
     assert raptr("check", "main.raptr").code == 0
-    assert "acme 0.1.0  Apache-2.0  ./acme/acme_schedules  small" in raptr("lib", "list").out
-    assert raptr("lib", "verify").err == "2 files of 1 library, no errors\n"
+    listed = raptr("lib", "list").out.splitlines()
+    assert listed[0] == "std 0.1.0  comes with raptr"
+    assert "acme 0.1.0  Apache-2.0  ./acme/acme_schedules" in listed
+    assert "  acme/small  Half of the blocks, then all of them: say here where the method comes from" in listed
+    files = 2 + len(list(schedule_directory().glob("*.raptr")))
+    assert raptr("lib", "verify").err == f"{files} files of 1 library and std 0.1.0, no errors\n"
     assert raptr("lib", "vendor").code == 0
     schedule = tmp_path / "raptr_libraries" / "acme" / "small.raptr"
     schedule.write_text(schedule.read_text() + "#")
@@ -41,6 +45,8 @@ def test_from_a_new_library_to_a_verified_project(raptr, tmp_path: Path) -> None
         (["lib", "add", "acme", "./nowhere"], "library-file"),
         (["lib", "add", "acme", "/etc"], "library-address"),
         (["lib", "update", "acme"], "library-unknown"),
+        (["lib", "update"], "library-manifest"),
+        (["lib", "lock"], "library-manifest"),
         (["lib", "verify"], "library-lock"),
         (["lib", "vendor"], "library-lock"),
         (["new", "a.raptr", "--from", "std/rapter"], "library-export"),

@@ -3,6 +3,7 @@
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -425,13 +426,19 @@ def test_a_lock_that_was_edited(project: Make, tmp_path: Path, change: Callable[
     ],
 )
 def test_a_lock_that_was_forged_with_its_checksum(project: Make, tmp_path: Path, change: dict[str, object]) -> None:
-    from dataclasses import replace
-
     library(tmp_path / "acme", "acme")
     made = project(acme="../acme")
     pin = replace(made.update()["acme"], **change)  # type: ignore[arg-type]
-    forged: Lock = {pin.name: pin}
-    write_lock(made.root, forged)
+    write_lock(made.root, Lock({pin.name: pin}))
+    assert code(lambda: read_lock(made.root)) == "library-lock"
+
+
+@pytest.mark.parametrize("entry", [{"files": {"a.raptr": "x"}}, {"files": ["a.raptr"]}, {"version": 1}])
+def test_a_lock_of_std_that_was_forged_with_its_checksum(project: Make, entry: dict[str, object]) -> None:
+    made = project()
+    locked = made.update()
+    assert locked.standard is not None
+    write_lock(made.root, Lock({}, replace(locked.standard, **entry)))  # type: ignore[arg-type]
     assert code(lambda: read_lock(made.root)) == "library-lock"
 
 

@@ -10,6 +10,7 @@ from raptr_dsl.api import Compilation, Options, check_file
 from raptr_dsl.diagnostics import Diagnostic, RaptrError
 from raptr_dsl.library.lock import read_lock
 from raptr_dsl.library.project import Project
+from raptr_dsl.render import render_json, render_text
 from tests.library.conftest import SMALL, git, library, manifest, repository, write
 
 OPTIONS = Options(model="bert-base", steps=1000)
@@ -65,7 +66,8 @@ def test_a_library_uses_only_what_it_names(project: Make, tmp_path: Path) -> Non
     made = project(acme="../acme", base="../base")
     made.update()
     found = problem(made)
-    assert (found.code, found.span and found.span.source.name) == ("library-unknown", "acme/small.raptr")
+    assert found.code == "library-unknown"
+    assert found.span and Path(found.span.source.name).samefile(tmp_path / "acme" / "small.raptr")
     assert found.related, "the import that led there is shown"
 
 
@@ -196,6 +198,13 @@ def test_one_version_by_two_ways_is_fine(project: Make, tmp_path: Path) -> None:
     assert project(left="../left", right="../right").update().keys() == {"base", "left", "right"}
 
 
+def test_outside_a_project_nothing_is_locked(tmp_path: Path) -> None:
+    for action in (lambda: Project.around(tmp_path).update(), lambda: Project.around(tmp_path).update(["std"])):
+        found = refused(action)
+        assert found.code == "library-manifest" and "raptr lib add" in found.help
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_circle_is_shown(project: Make, tmp_path: Path) -> None:
     library(tmp_path / "a", "a", b="../b")
     library(tmp_path / "b", "b", c="../c")
@@ -245,7 +254,10 @@ def test_a_parameter_out_of_bounds_shows_both_places(project: Make, tmp_path: Pa
     found = problem(made, "use acme/small\nrun small(small=1/12) steps=rest\n")
     assert found.code == "param-bounds"
     assert found.span and found.span.text == "1/12"
-    assert [label.span.source.name for label in found.related] == ["acme/small.raptr"]
+    (bounds,) = found.related
+    assert Path(bounds.span.source.name).samefile(tmp_path / "acme" / "small.raptr"), "an editor can open it"
+    assert "small.raptr is of the library acme 1.0.0" in render_json([found])
+    assert "= note: small.raptr is of the library acme 1.0.0" in render_text([found])
 
 
 def test_a_manifest_and_a_lock_that_disagree_are_refused(project: Make, tmp_path: Path) -> None:
