@@ -76,6 +76,14 @@ def test_one_program_a_size_and_one_evaluation_each_stage_compiled_ahead() -> No
     assert (len(trainer.programs), len(trainer.evaluations)) == (plan.shapes, 1)
 
 
+def test_a_step_writes_over_the_weights_and_the_state_it_is_given() -> None:
+    """Else there are two copies of both while it runs."""
+    trainer = trainer_of(drawn_plan(SMALL, [{}]))
+    given = jax.tree.leaves((trainer.parameters, trainer.state))
+    trainer.step(0, batch(SMALL))
+    assert [leaf.is_deleted() for leaf in given] == [True] * len(given)
+
+
 def test_a_program_that_is_still_being_compiled_is_waited_for() -> None:
     plan = raptr.compile_text(SCHEDULE)
     trainer = trainer_of(plan)
