@@ -22,6 +22,9 @@ def command(ctx: click.Context, folder: Path, check: bool, against: str | None) 
     """Checks a library: every schedule compiles, is complete in its folder and formatted; with --against, also that
     its version number says what changed for those who use it: 2.0.0 if what they wrote comes to another plan.
 
+    A change is found by examples: three models and horizons, each parameter at its default and its bounds. What differs
+    for other models, values within the bounds, or two parameters at once is not seen.
+
     An address is what `raptr lib add` takes, of this machine: git+file://REPOSITORY@v1.2.0 is a tag of a clone.
     """
     from raptr_dsl.library.address import parse_address
@@ -86,13 +89,13 @@ def _compared(old: "Version", new: "Version") -> bool:
     from raptr_dsl.report.compatibility import Level, changes, is_enough, required_version
 
     found = changes(old, new)
-    words = {Level.MAJOR: "breaking", Level.MINOR: "feature", Level.PATCH: "fix"}
+    words = {Level.MAJOR: "breaking", Level.MINOR: "feature", Level.PATCH: "fix", Level.NONE: "unseen"}
     for change in found:
         click.echo(f"{words[change.level]:8}  {change.schedule or new.manifest.name}: {change.what}")
     level = max((change.level for change in found), default=Level.NONE)
     least = required_version(old.manifest.version, level)
     enough = is_enough(new.manifest.version, least)
     verdict = "says so" if enough else f"does not say so: make it {least} or more"
-    told = words.get(level, "no change")
+    told = "no change" if level == Level.NONE else words[level]
     click.echo(f"{old.manifest.version} → {new.manifest.version}: {told}, and the version {verdict}", err=True)
     return enough

@@ -17,7 +17,7 @@ from enum import IntEnum
 from fractions import Fraction
 from pathlib import Path
 
-from raptr_dsl.api import Options, check_file
+from raptr_dsl.api import Compilation, Options, check_file
 from raptr_dsl.compiler.evaluate import evaluate
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.diagnostics import Diagnostics
@@ -71,7 +71,7 @@ def changes(old: Version, new: Version) -> list[Change]:
     found += [Change(Level.MINOR, name, "is new") for name in after - before]
     for name in sorted(before & after):
         found += _of_schedule(name, old.folder / f"{name}.raptr", new.folder / f"{name}.raptr")
-    if not found and old.tree != new.tree:
+    if all(change.level == Level.NONE for change in found) and old.tree != new.tree:
         found.append(Change(Level.PATCH, "", "files differ, and no schedule means anything else"))
     return sorted(found, key=lambda change: (-change.level, change.schedule, change.what))
 
@@ -139,17 +139,19 @@ def _bounds(param: ast.Param) -> tuple[Fraction | None, Fraction | None]:
 
 def _of_meaning(name: str, old: Path, new: Path, params: dict[str, ast.Param]) -> Iterator[Change]:
     """Compares plans at the defaults, then with one parameter at a time at its bounds or words."""
+    compared, reason = False, ""
     for given in _arguments(params):
         shown = f" with {', '.join(f'{key}={value}' for key, value in given.items())}" if given else ""
         for shape, steps in PROBES:
             options = Options(model=shape, steps=steps, params=given)
             before, after = (check_file(path, options, complete=True) for path in (old, new))
             if before.plan is None and after.plan is None:
+                reason = reason or _first_error(after)
                 continue
+            compared = True
             where = f"{shown} for {shape.layers} blocks and {steps} steps"
             if after.plan is None:
-                reason = next(item.message for item in after.diagnostics if item.severity == "error")
-                yield Change(Level.MAJOR, name, f"does not compile any more{where}: {reason}")
+                yield Change(Level.MAJOR, name, f"does not compile any more{where}: {_first_error(after)}")
                 return
             if before.plan is None:
                 yield Change(Level.MINOR, name, f"compiles{where}")
@@ -159,6 +161,12 @@ def _of_meaning(name: str, old: Path, new: Path, params: dict[str, ast.Param]) -
                 what = f": {first.where} {first.what} {first.mine or '–'} → {first.theirs or '–'}"
                 yield Change(Level.MAJOR, name, f"comes to another plan{where}{what}")
                 return
+    if not compared:
+        yield Change(Level.NONE, name, f"could not be compared, for it compiles in neither version here: {reason}")
+
+
+def _first_error(compilation: Compilation) -> str:
+    return next(item.message for item in compilation.diagnostics if item.severity == "error")
 
 
 def _arguments(params: dict[str, ast.Param]) -> Iterator[dict[str, str]]:

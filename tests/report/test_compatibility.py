@@ -83,3 +83,11 @@ def test_versions(old: str, level: Level, least: str) -> None:
     assert required_version(old, level) == least
     assert is_enough(least, least) and is_enough("10.0.0", least)
     assert level == Level.NONE or not is_enough(old, least)
+
+
+def test_what_compiles_in_neither_version_is_not_called_equal(tmp_path: Path) -> None:
+    text = "use other/warm\nrun warm steps=rest\n"
+    old, new = version(tmp_path / "old", text), version(tmp_path / "new", "# another\n" + text)
+    found = changes(old, new)
+    assert [change.level for change in found] == [Level.PATCH, Level.NONE]
+    assert "could not be compared" in found[1].what and "no library `other`" in found[1].what
