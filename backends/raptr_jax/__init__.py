@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from raptr_dsl.backend import Capabilities, Trainer, TrainSettings
 from raptr_dsl.backend.processes import Processes
-from raptr_dsl.backend.protocol import FEATURES
+from raptr_dsl.backend.protocol import FEATURES, SHARD_PARAMETERS
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 
@@ -25,21 +25,22 @@ class JaxBackend:
     """Implements `raptr_dsl.backend.Backend`.
 
     Args:
-        mesh, splits_parameters: of the devices of a trainer; see `raptr_jax.train.JaxTrainer`.
+        mesh: the devices of a trainer; see `raptr_jax.train.JaxTrainer`.
     """
 
     name = "jax"
     capabilities = Capabilities(
-        axes=frozenset({"depth", "heads", "width", "positions", "seq", "batch"}),
+        axes=frozenset({"depth", "heads", "width", "experts", "positions", "seq", "batch"}),
         scales=frozenset({"none", "sqrt", "sqrt_ratio", "linear", "inverse", "learned"}),
         idle=frozenset({"zero", "skip"}),
         dtypes=frozenset({"float32", "bfloat16", "float64"}),
         attributes=FEATURES,
+        options=frozenset({SHARD_PARAMETERS}),
     )
     """Of `raptr train`; a loop of somebody else's has less, see `raptr_jax.runner`."""
 
-    def __init__(self, mesh: Mesh | None = None, splits_parameters: bool = False) -> None:
-        self.mesh, self.splits_parameters = mesh, splits_parameters
+    def __init__(self, mesh: Mesh | None = None) -> None:
+        self.mesh = mesh
 
     def shape(
         self,
@@ -75,7 +76,7 @@ class JaxBackend:
         """The small transformer at the plan's shape, with AdamW, on all devices of all processes unless told."""
         from raptr_jax.train import JaxTrainer
 
-        return JaxTrainer(self, plan, settings, self.mesh, self.splits_parameters)
+        return JaxTrainer(self, plan, settings, self.mesh)
 
     def processes(self) -> Processes:
         """The processes under `jax.distributed`, which is begun where several were launched."""

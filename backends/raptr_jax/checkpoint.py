@@ -15,13 +15,21 @@ from raptr_jax.mesh import place
 from raptr_jax.scan import Tree
 
 TENSORS = "trainer.npz"
+SCATTERED = "arrays"
 COUNTS = "counts.json"
 
 
+def save_scattered(folder: Path, tree: Tree) -> None:
+    """Writes arrays that lie in parts on several processes: each writes its own; to be called in all of them."""
+    with _checkpointer() as checkpointer:
+        checkpointer.save(folder.absolute() / SCATTERED, _named(tree))
+
+
 def save(folder: Path, tree: Tree, counts: dict[str, Any]) -> None:
-    """Writes arrays, counts and random states; whatever fails is raised as it comes."""
-    arrays = {name: np.asarray(leaf) for name, leaf in _named(tree).items()}
-    np.savez(folder / TENSORS, **arrays)  # pyright: ignore[reportArgumentType]
+    """Writes counts, random states, and arrays unless they were saved in parts; what fails is raised as it comes."""
+    if not (folder / SCATTERED).exists():
+        arrays = {name: np.asarray(leaf) for name, leaf in _named(tree).items()}
+        np.savez(folder / TENSORS, **arrays)  # pyright: ignore[reportArgumentType]
     (folder / COUNTS).write_text(json.dumps({**counts, **random_states()}), encoding="utf-8")
 
 
@@ -31,17 +39,42 @@ def load(folder: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
     Raises:
         RaptrError: `trainer-checkpoint`; nothing was changed.
     """
+    here = _named(like)
     try:
-        with (folder / TENSORS).open("rb") as file, np.load(file) as arrays:
-            saved = dict(arrays)
+        leaves = (
+            _gathered(folder / SCATTERED, here) if (folder / SCATTERED).exists() else _whole(folder / TENSORS, here)
+        )
         counts = json.loads((folder / COUNTS).read_text(encoding="utf-8"))
-        here = _named(like)
-        _require_same(saved, here)
     except Exception as error:  # a damaged file can fail in any way
         raise unreadable_checkpoint(folder, error) from error
     restore_random_states(counts)
-    leaves = [place(saved[name], leaf.sharding) for name, leaf in here.items()]
     return jax.tree.unflatten(jax.tree.structure(like), leaves), counts
+
+
+def _whole(path: Path, here: dict[str, jax.Array]) -> list[jax.Array]:
+    """Arrays from one file, placed as those here."""
+    with path.open("rb") as file, np.load(file) as arrays:
+        saved = dict(arrays)
+    _require_same(saved, here)
+    return [place(saved[name], leaf.sharding) for name, leaf in here.items()]
+
+
+def _gathered(folder: Path, here: dict[str, jax.Array]) -> list[jax.Array]:
+    """Arrays from the parts of several processes, placed as those here; each process reads what it needs of them."""
+    with _checkpointer() as checkpointer:
+        _require_same(checkpointer.metadata(folder.absolute()).item_metadata.tree, here)
+        wanted = {
+            name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding) for name, leaf in here.items()
+        }
+        saved = checkpointer.restore(folder.absolute(), wanted)
+    return [saved[name] for name in here]
+
+
+def _checkpointer() -> Any:
+    """Orbax, which takes a second to import: where it is needed."""
+    from orbax.checkpoint import Checkpointer, StandardCheckpointHandler
+
+    return Checkpointer(StandardCheckpointHandler())
 
 
 def _named(tree: Tree) -> dict[str, jax.Array]:

@@ -53,11 +53,11 @@ class Places:
         """Small arrays, whole on every device."""
         return tree if self._mesh is None else place(tree, NamedSharding(self._mesh, PartitionSpec()))
 
-    def whole(self, carried: tuple[Parts, Parts]) -> tuple[Parts, Parts] | None:
+    def whole(self, carried: tuple[Parts, Parts]) -> tuple[Parts, Parts]:
         """The same, whole in every process, where it lies in parts on several; to be called in all of them."""
-        leaves = jax.tree.leaves(carried)
-        if self._mesh is None or all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in leaves):
-            return None
+        if not is_scattered(carried):
+            return carried
+        assert self._mesh is not None
         return jax.jit(lambda tree: tree, out_shardings=NamedSharding(self._mesh, PartitionSpec()))(carried)
 
     def results(self, carried: tuple[Parts, Parts]) -> Any:
@@ -90,3 +90,8 @@ class Places:
             factor = jax.tree.map(lambda _: NamedSharding(self._mesh, PartitionSpec()), parts.factor)  # pyright: ignore
             return Parts(shardings(parts.blocks, self._mesh), shardings(parts.rest, self._mesh, leading=0), factor)
         return jax.tree.map(lambda _: NamedSharding(self._mesh, PartitionSpec()), parts)  # pyright: ignore
+
+
+def is_scattered(tree: Tree) -> bool:
+    """Whether an array lies in parts on several processes."""
+    return not all(leaf.is_fully_addressable or leaf.is_fully_replicated for leaf in jax.tree.leaves(tree))

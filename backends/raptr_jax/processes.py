@@ -19,6 +19,7 @@ from jax import distributed
 from raptr_dsl.backend.claims import Claim, Claims, disagreement, spoken, word
 from raptr_dsl.backend.processes import ALONE, Processes
 from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_jax import last_word
 
 T = TypeVar("T")
 
@@ -59,15 +60,27 @@ def _begin(environment: Mapping[str, str]) -> bool:
         distributed.initialize(heartbeat_timeout_seconds=int(2 * TIMEOUT), shutdown_timeout_seconds=30, **told)
     except (RuntimeError, ValueError) as error:
         raise fail("ranks-launch", f"the processes did not find each other: {_brief(error)}") from error
+    if jax.process_index():
+        last_word.leave(str(_ended(jax.process_index())))
     return True
+
+
+def _ended(rank: int) -> RaptrError:
+    """What is to be said if this process can say nothing itself."""
+    return fail(
+        "ranks-lost",
+        f"rank {rank} was ended from without",
+        help="see what rank 0 wrote; then start all of them again from the last checkpoint",
+        notes=("JAX ends every process at once when rank 0 dies, which holds what they know of each other",),
+    )
 
 
 class JaxProcesses(Processes):
     """Implements `Processes` and the agreement on steps; all processes make and call it in the same order.
 
     Raises:
-        RaptrError: `ranks-lost`, from every method: a process did not answer within `timeout` seconds. The death of
-            process 0, which holds the store, is not told here: JAX itself then ends the others at once.
+        RaptrError: `ranks-lost`, from every method: a process did not answer within `timeout` seconds. When process 0
+            dies, which holds the store, JAX itself ends the others at once: see `last_word`.
     """
 
     def __init__(self, timeout: float = TIMEOUT) -> None:
@@ -89,8 +102,7 @@ class JaxProcesses(Processes):
     def any(self, flag: bool) -> bool:
         return any(self.gather(flag))
 
-    def gather(self, value: Any) -> list[Any]:
-        """What every process gives, by rank."""
+    def gather(self, value: T) -> list[T]:
         key = self._words.next()
         self._write(f"{key}/{self.rank}", value)
         return self._collect(key, self._words)

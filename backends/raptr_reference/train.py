@@ -12,14 +12,16 @@ import numpy as np
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
 from raptr_dsl.backend.batches import mean_loss, require_batch
 from raptr_dsl.backend.checks import (
-    require_dtype,
     require_finite,
     require_head_everywhere,
     require_micro_batches,
+    require_settings,
     require_turn,
     unreadable_checkpoint,
 )
 from raptr_dsl.backend.network import initial_values, parameters
+from raptr_dsl.backend.state import Moments as SharedMoments
+from raptr_dsl.backend.state import TrainerState, fitted, no_moments
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.ir.plan import Plan
@@ -46,7 +48,7 @@ class ReferenceTrainer:
         problems = unsupported(plan, backend)
         if problems:
             raise RaptrError(problems)
-        require_dtype(settings, backend.name, backend.capabilities)
+        require_settings(settings, backend.name, backend.capabilities)
         require_micro_batches(plan.shape, settings)
         require_head_everywhere(plan, backend.name)
         self.plan, self.settings = plan, settings
@@ -56,7 +58,7 @@ class ReferenceTrainer:
         self.values = {name: value.copy() for name, value in self._start.items()}
         self.moments = {name: Moments(np.zeros_like(v), np.zeros_like(v)) for name, v in self.values.items()}
         self._thinned = frozenset(name for stage in plan.stages for name in stage.axes)
-        self._next_step, self._flops = 0, 0
+        self._next_step, self._flops, self._grown = 0, 0, -1
         self._units: Counter[str] = Counter()
 
     def step(self, index: int, batch: Batch) -> StepResult:
@@ -65,11 +67,12 @@ class ReferenceTrainer:
         Raises:
             RaptrError: the step is not the next one, the batch does not fit, or a loss or gradient is not finite.
         """
-        require_batch(batch, self.plan.shape)
+        require_batch(batch, self.plan.shape, self._thinned)
         require_turn(index, self._next_step, self.plan)
         step, growth = self.plan.step(index), self.plan.grows_at(index)
-        if growth is not None:
+        if growth is not None and self._grown != index:
             grow(growth, self.values, self.moments, self._start, self.table)
+            self._grown = index
         loss, gradients = loss_and_gradients(self.plan.shape, self.values, batch, step.axes)
         leave(gradients, self.table, step, self.plan)
         norm = clip(gradients, self.settings.clip)
@@ -98,6 +101,7 @@ class ReferenceTrainer:
         counts = {
             "next_step": self._next_step,
             "flops": self._flops,
+            "grown": self._grown,
             "units": self._units,
             "updates": {name: moments.count for name, moments in self.moments.items()},
         }
@@ -125,8 +129,29 @@ class ReferenceTrainer:
         except Exception as error:  # a damaged file can fail in any way
             raise unreadable_checkpoint(folder, error) from error
         self.values, self.moments = values, moments
-        self._next_step, self._flops = counts["next_step"], counts["flops"]
+        self._next_step, self._flops, self._grown = counts["next_step"], counts["flops"], counts["grown"]
         self._units = Counter(counts["units"])
+
+    def export_state(self) -> TrainerState:
+        """Copies of weights, moments and counts by the names of `backend.network`."""
+        moments = {name: SharedMoments(of.mean, of.square, of.count) for name, of in self.moments.items()}
+        held = TrainerState(self.values, moments, self._next_step, self.executed(), self._grown)
+        return held.cast("float64")
+
+    def import_state(self, state: TrainerState) -> None:
+        """Takes up what a trainer of the same shape exported.
+
+        Raises:
+            RaptrError: what `backend.state.fitted` refuses; nothing was changed.
+        """
+        state = fitted(state, self.table, np.dtype("float64"))
+        self.values = {name: value.astype(np.float64) for name, value in state.parameters.items()}
+        self.moments = {
+            name: Moments(of.mean.astype(np.float64), of.square.astype(np.float64), of.count)
+            for name, of in (state.moments or no_moments(state.parameters)).items()
+        }
+        self._next_step, self._flops, self._grown = state.next_step, state.executed.flops, state.grown
+        self._units = Counter(state.executed.units)
 
 
 def _like(saved: np.ndarray, here: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -62,6 +62,11 @@ class TorchProcesses(Processes):
         raised = torch.tensor(int(flag))
         self._try(lambda: dist.all_reduce(raised, dist.ReduceOp.MAX, self._group))
         return bool(raised)
+
+    def gather(self, value: T) -> list[T]:
+        values: list[Any] = [None] * self.size
+        self._try(lambda: dist.all_gather_object(values, value, group=self._group))
+        return values
 
     def close(self) -> None:
         if self._owns_group:

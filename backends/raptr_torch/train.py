@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,13 +15,16 @@ from torch.optim import AdamW
 
 from raptr_dsl.backend import Backend, Batch, Executed, StepResult, TrainSettings
 from raptr_dsl.backend.batches import mean_loss, micro_batches, require_batch, share_of, shortened
-from raptr_dsl.backend.checks import require_dtype, require_finite, require_head_everywhere, require_micro_batches
+from raptr_dsl.backend.checks import require_finite, require_head_everywhere, require_micro_batches, require_settings
+from raptr_dsl.backend.claims import agree_on_evaluation
 from raptr_dsl.backend.network import parameters
 from raptr_dsl.backend.processes import processes_of
+from raptr_dsl.backend.state import TrainerState
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import checkpoint
 from raptr_torch.apply import attached, require_supported, transformer_sites
+from raptr_torch.exchange import exported, imported
 from raptr_torch.model import Transformer, build
 from raptr_torch.processes import device, mean
 
@@ -35,18 +39,20 @@ class TorchTrainer:
     """
 
     def __init__(self, backend: Backend, plan: Plan, settings: TrainSettings) -> None:
-        require_dtype(settings, backend.name, backend.capabilities)
+        require_settings(settings, backend.name, backend.capabilities)
         require_supported(plan, backend, backend.capabilities)
         require_head_everywhere(plan, backend.name)
-        processes = processes_of(backend)
-        self.rank, self.ranks = processes.rank, processes.size
+        self._processes = processes_of(backend)
+        self.rank, self.ranks = self._processes.rank, self._processes.size
         require_micro_batches(plan.shape, settings, self.ranks)
         sizes = batch_sizes(plan)
         _require_divided(sizes, self.ranks)
         self.plan, self.settings = plan, settings
+        self._thinned = frozenset(name for stage in plan.stages for name in stage.axes)
         self.device = device()
         dtype = torch.float64 if settings.dtype == "float64" else torch.float32
         self.model = build(plan.shape, settings.init_seed, dtype, learned=plan.learns_scales).to(self.device)
+        self._table = parameters(plan.shape, plan.learns_scales)
         self.optimizer = adamw(self.model, settings)
         self.runner = attached(plan, transformer_sites(self.model, plan), self.optimizer)
         # a batch may shrink to fewer sequences than there are micro-batches
@@ -58,7 +64,7 @@ class TorchTrainer:
         Raises:
             RaptrError: the step is not the next one, the batch does not fit, or a loss or gradient is not finite.
         """
-        require_batch(batch, self.plan.shape)
+        require_batch(batch, self.plan.shape, self._thinned)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate(index, self.plan.steps)
         self.model.train()
@@ -75,7 +81,12 @@ class TorchTrainer:
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> float:
-        """The mean loss over all targets, of all blocks that are born, unscaled (rule 36)."""
+        """The mean loss over all targets, of all blocks that are born, unscaled (rule 36).
+
+        Raises:
+            RaptrError: `trainer-batch`; `ranks-disagree`: another rank evaluates on other batches.
+        """
+        agree_on_evaluation(self._processes, batches, self.runner.next_step)
         self.model.eval()
         return mean(mean_loss(batches, self.plan.shape, self._own_loss), self.device)
 
@@ -92,6 +103,23 @@ class TorchTrainer:
     def load(self, folder: Path) -> None:
         """Restores what `save` wrote, to the bit."""
         checkpoint.load(folder, self.model, self.optimizer, self.runner)
+
+    def export_state(self) -> TrainerState:
+        """Copies of weights, moments and counts by the names of `backend.network`."""
+        return exported(self.model, self.optimizer, self._table, self.runner.state_dict(), self.executed())
+
+    def import_state(self, state: TrainerState) -> None:
+        """Takes up what a trainer of the same shape exported.
+
+        Raises:
+            RaptrError: what `backend.state.fitted` refuses; nothing was changed.
+        """
+        dtype = np.dtype("float64" if self.settings.dtype == "float64" else "float32")
+        counts = imported(state, self.model, self.optimizer, self._table, dtype)
+        counts["flops"] //= self.ranks  # each rank counts its share: see `executed`
+        for axis in counts["units"].keys() & {"batch"}:
+            counts["units"][axis] //= self.ranks
+        self.runner.load_state_dict(counts)
 
     def _accumulate(self, batch: Batch) -> float:
         """The gradients of the step's mean loss, and that loss."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -45,8 +45,12 @@ def share_of(batch: Batch, rank: int, ranks: int) -> Batch:
     return Batch(batch.inputs[part], batch.targets[part], positions)
 
 
-def require_batch(batch: Batch, shape: ModelShape) -> None:
+def require_batch(batch: Batch, shape: ModelShape, thinned: Collection[str] = ()) -> None:
     """Refuses tokens outside the vocabulary, and sequences longer than the model has positions.
+
+    Args:
+        thinned: the axes that a plan thins. Its masks of positions and sequences are of whole batches: where there are
+            any, a batch has to have as many as the plan's shape.
 
     Raises:
         RaptrError: `trainer-batch`.
@@ -63,6 +67,17 @@ def require_batch(batch: Batch, shape: ModelShape) -> None:
             "trainer-batch",
             f"a sequence of {batch.inputs.shape[1]} tokens is longer than the model's seq={shape.seq}",
         )
+    for axis, found, whole, what in (
+        ("positions", batch.inputs.shape[1], shape.seq, "tokens a sequence"),
+        ("seq", batch.inputs.shape[1], shape.seq, "tokens a sequence"),
+        ("batch", batch.inputs.shape[0], shape.batch, "sequences"),
+    ):
+        if axis in thinned and found != whole:
+            raise fail(
+                "trainer-batch",
+                f"the batch has {found} {what}, and the plan thins {axis} of batches that have {whole}",
+                help="give whole batches, from which each step takes its part; or compile for the batches at hand",
+            )
     for what, tokens in (("inputs", batch.inputs), ("targets", batch.targets)):
         _require_below(tokens, shape.vocab, f"the {what} hold the token", f"the vocabulary ends at {shape.vocab - 1}")
     if batch.positions is not None:

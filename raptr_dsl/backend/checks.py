@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from raptr_dsl.backend.protocol import Capabilities
+from raptr_dsl.backend.protocol import SHARD_PARAMETERS, Capabilities
 from raptr_dsl.backend.settings import TrainSettings
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.model import ModelShape
@@ -15,12 +15,19 @@ RUN_FIELDS = frozenset({"batch", "head_share"})
 """Fields of `ModelShape` that describe a run and not a model."""
 
 
-def require_dtype(settings: TrainSettings, name: str, capabilities: Capabilities) -> None:
-    """Refuses a precision that a backend does not declare.
+def require_settings(settings: TrainSettings, name: str, capabilities: Capabilities) -> None:
+    """Refuses a precision, or an option, that a backend does not declare.
 
     Raises:
-        RaptrError: `trainer-dtype`.
+        RaptrError: `trainer-dtype`, `trainer-option`.
     """
+    if settings.shard_parameters and SHARD_PARAMETERS not in capabilities.options:
+        raise fail(
+            "trainer-option",
+            f"the backend {name} keeps parameters whole on each of its devices, and --{SHARD_PARAMETERS} would split "
+            "them",
+            help=f"leave --{SHARD_PARAMETERS} out; raptr backends says which backend has it",
+        )
     if settings.dtype not in capabilities.dtypes:
         known = ", ".join(sorted(capabilities.dtypes))
         raise fail(

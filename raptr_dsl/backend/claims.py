@@ -6,10 +6,12 @@ if they are not. So each says one step ahead what it will run, and all go on onl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+from raptr_dsl.backend.processes import Processes
+from raptr_dsl.backend.protocol import Batch
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan, Step
 
@@ -78,6 +80,28 @@ def disagreement(claims: Mapping[int, str]) -> RaptrError:
         help="give every rank the same plan, seed and settings, and resume all from one checkpoint",
         notes=tuple(f"{_named(numbers)}: {said}" for said, numbers in ranks.items()),
     )
+
+
+def agree_on_evaluation(processes: Processes, batches: Sequence[Batch], done: int) -> None:
+    """Returns when all processes have said that they evaluate after as many steps, on the same batches.
+
+    Each of them computes its share of every batch, so that other batches in one would go into the mean unseen.
+
+    Raises:
+        RaptrError: `ranks-disagree`, on every process; `ranks-lost`.
+    """
+    if processes.size == 1:
+        return
+    data = word(*(part for batch in batches for part in _tokens(batch)))
+    said = processes.gather(f"evaluation after {done:,} steps, {len(batches)} batches, data {_short(data)}")
+    if len(set(said)) > 1:
+        raise disagreement(dict(enumerate(said)))
+
+
+def _tokens(batch: Batch) -> Iterator[bytes]:
+    for array in (batch.inputs, batch.targets, *(() if batch.positions is None else (batch.positions,))):
+        yield str(array.shape).encode()
+        yield array.astype("<i8").tobytes()
 
 
 def spoken(seconds: float) -> str:

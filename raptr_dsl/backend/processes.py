@@ -31,6 +31,10 @@ class Processes:
         """Whether it is true in any process."""
         return flag
 
+    def gather(self, value: T) -> list[T]:
+        """What every process gives, by rank."""
+        return [value]
+
     def close(self) -> None:
         """Ends what was begun for working together."""
 

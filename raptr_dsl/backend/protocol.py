@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from raptr_dsl.backend.state import TrainerState
+
 
 FEATURES = frozenset({"train", "freeze", "grow", "rewarm"})
 """Training some of the blocks that run, freezing other parts, copying blocks, a factor of the learning rate."""
+
+SHARD_PARAMETERS = "shard-parameters"
+"""The option of a trainer that splits parameters over devices; a field of `TrainSettings`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,7 @@ class Capabilities:
 
     Attributes:
         attributes: of `FEATURES`, what a plan can ask for beyond masks, scales and what becomes of idle units.
+        options: of a trainer, those that not every backend has: `SHARD_PARAMETERS`.
     """
 
     axes: frozenset[str]
@@ -39,6 +45,7 @@ class Capabilities:
     idle: frozenset[str]
     dtypes: frozenset[str]
     attributes: frozenset[str] = frozenset()
+    options: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +108,21 @@ class Trainer(Protocol):
         """Restores what `save` wrote, to the bit."""
         ...
 
+    def export_state(self) -> TrainerState:
+        """Copies of weights, moments and counts by the names of `backend.network`, for any other backend."""
+        ...
+
+    def import_state(self, state: TrainerState) -> None:
+        """Takes up what a trainer of the same shape exported; `backend.state.fitted` refuses what does not fit."""
+        ...
+
 
 @runtime_checkable
 class Scattered(Protocol):
     """A trainer whose state may lie in parts on several processes."""
 
-    def collect(self) -> None:
-        """Called in every process before process 0 saves: brings together what `save` is to write."""
+    def save_part(self, folder: Path) -> None:
+        """Called in every process before process 0 calls `save` with that folder: writes what only this one has."""
         ...
 
 

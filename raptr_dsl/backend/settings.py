@@ -16,6 +16,8 @@ class TrainSettings(Frozen):
     AdamW with decoupled decay on matrices only: `w −= lr·(m̂/(√v̂ + eps) + weight_decay·w)`. The gradient is clipped
     once over the whole tree by `min(1, clip / (norm + 1e-6))` (torch's form). Weights start from `init_seed`.
     `bfloat16` is mixed precision: matmuls in bfloat16; weights, moments and the residual stream in float32.
+    `shard_parameters` splits parameters and moments over the devices that share a batch, instead of keeping them whole
+    on each.
     """
 
     lr: float = Field(default=1e-3, gt=0)
@@ -30,6 +32,7 @@ class TrainSettings(Frozen):
     micro_batches: int = Field(default=1, ge=1)
     dtype: Literal["float32", "bfloat16", "float64"] = "float32"
     init_seed: int = Field(default=0, ge=0, lt=2**64)
+    shard_parameters: bool = False
 
     def learning_rate(self, step: int, horizon: int) -> float:
         """The learning rate of a 0-based optimizer step.

@@ -25,6 +25,7 @@ COMMANDS = {
     "diff": "Compares what two schedules mean, not how they are written.",
     "controls": "Derives schedules of equal FLOPs to compare with.",
     "train": "Trains a small transformer by a schedule or plan.",
+    "convert": "Carries a run, or its weights, to another backend.",
     "lib": "Adds, locks, verifies and makes libraries of schedules.",
     "doc": "Renders a library of schedules to Markdown or HTML.",
     "publish": "Says whether a new version of a library breaks its users.",

@@ -11,7 +11,7 @@ from raptr_dsl.diagnostics import RaptrError
 if TYPE_CHECKING:
     from raptr_dsl.registry import Installed
 
-CAPABILITIES = ("axes", "scales", "idle", "attributes", "dtypes")
+CAPABILITIES = ("axes", "scales", "idle", "attributes", "dtypes", "options")
 
 
 @click.command(short_help="List the installed backends and what they can do.")

@@ -70,6 +70,15 @@ def run_options(command: Any) -> Any:
     for name, kind, help, default in reversed([*_OTHERS, *rows]):
         metavar = None if isinstance(kind, click.Choice) else "N" if isinstance(kind, Count) else "X"
         command = click.option(f"--{name}", cls=Once, type=kind, metavar=metavar, help=f"{help} [{default}]")(command)
+    for option in (
+        click.option(
+            "--init", cls=Once, type=click.Path(), metavar="FILE", help="Begin with its weights (safetensors)."
+        ),
+        click.option(
+            "--shard-parameters/--whole-parameters", default=None, help="Split parameters over devices. [whole]"
+        ),
+    ):
+        command = option(command)
     return command
 
 
@@ -86,11 +95,13 @@ def run_settings(
 
     Raises:
         UsageError: no data are named, or a value is out of its range.
+        RaptrError: `weights-file`.
     """
     from pydantic import ValidationError
 
     from raptr_dsl.data import STDLIB
     from raptr_dsl.training import Cadence, RunSettings
+    from raptr_dsl.training.weights import initial_weights
 
     def told(kind: Any) -> dict[str, Any]:
         return {name: given[name] for name in kind.model_fields if name in given}
@@ -98,6 +109,8 @@ def run_settings(
     paths = tuple(path if path == STDLIB else str(Path(path).absolute()) for path in data)
     values = before.model_dump() if before else {"backend": "torch", "train": {}, "cadence": {}, "data": {}}
     values |= told(RunSettings)
+    if "init" in given:
+        values["init"] = initial_weights(Path(given["init"]))
     values["train"] |= told(TrainSettings)
     if before is None:
         values["train"].setdefault("dtype", _usual_dtype(values["backend"]))

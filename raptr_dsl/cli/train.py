@@ -90,6 +90,8 @@ def _calibrate(
         raise click.UsageError(
             "--calibrate measures a schedule or plan from the beginning: name it, without --resume", ctx
         )
+    if "init" in given:
+        raise click.UsageError("--calibrate measures steps, whose time no weights change: leave out --init", ctx)
     set_threads(given.get("threads"))
     from raptr_dsl.data import STDLIB
 
@@ -118,12 +120,12 @@ def _require_beginning(file: str | None, out: Path, goes_on: bool) -> None:
 
 
 def _train(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings", out: Path, resume: bool) -> None:
-    from raptr_dsl.backend.checks import require_dtype
+    from raptr_dsl.backend.checks import require_settings
     from raptr_dsl.cli.progress import watching
     from raptr_dsl.training import TokenFeed, train
 
     backend = load_backend(plan, settings.backend)
-    require_dtype(settings.train, backend.name, backend.capabilities)  # before a summary is printed
+    require_settings(settings.train, backend.name, backend.capabilities)  # before a summary is printed
     feed = TokenFeed(dataset, plan.shape, settings.data_seed, settings.eval_batches)
     if launch_rank():  # process 0 speaks for all
         summary = train(plan, backend, feed, settings, out, resume=resume)
@@ -176,6 +178,7 @@ def _announce(plan: "Plan", dataset: "TokenDataset", settings: "RunSettings") ->
             "training",
             f"{settings.backend}, {train.dtype}, AdamW, peak lr {train.lr:g}, {train.lr_schedule}",
         ),
+        *([("weights", f"{settings.init.path}, sha256 {settings.init.sha256}")] if settings.init else []),
         *(("note", note) for note in dataset.notes),
     )
     console = output_console()

@@ -10,14 +10,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from raptr_dsl.backend import Trainer
-from raptr_dsl.diagnostics import Diagnostic, RaptrError
+from raptr_dsl.backend import Scattered, Trainer
+from raptr_dsl.backend.processes import ALONE, Processes
+from raptr_dsl.diagnostics import Diagnostic, RaptrError, fail
 from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.files import sync_file, sync_folder, writing
 from raptr_dsl.training.record import Record
@@ -94,34 +96,71 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, trainer: Trainer, state: State, plan_digest: str) -> Path:
-        """Writes the checkpoint of a step, then drops all but the last two.
+    def save(self, trainer: Trainer, state: State, plan_digest: str, processes: Processes = ALONE) -> Path:
+        """Writes the checkpoint of a step, then drops all but the last two; called in every process of a run.
+
+        Where a trainer's state lies in parts, every process writes its own into the folder that process 0 has made.
 
         Raises:
             RaptrError: `train-disk-full`, `train-write`; then earlier checkpoints stay, and nothing else.
         """
-        final = self.folder / f"step-{state.step}"
-        with writing("the checkpoint", final):
-            self.folder.mkdir(exist_ok=True)
-            temporary = self.folder / f".new-{final.name}"
-            temporary.mkdir()
+        temporary = processes.first(lambda: self._begin(state.step))
         try:
-            with writing("the checkpoint", final):
-                _write(temporary, trainer, state, plan_digest)
-                if final.exists():
-                    self._remove(final)
-                os.replace(temporary, final)
-                sync_folder(self.folder)
-        except RaptrError as error:
-            kept = next(iter(self._steps()), None)
-            note = "no checkpoint had been written" if kept is None else f"step-{kept} is intact"
-            raise with_notes(error, note) from error
+            if isinstance(trainer, Scattered):
+                self._write_parts(trainer, temporary, processes)
+            return processes.first(lambda: self._complete(temporary, trainer, state, plan_digest))
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            if processes.rank == 0:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _begin(self, step: int) -> Path:
+        """A hidden folder to write into."""
+        temporary = self.folder / f".new-step-{step}"
+        with self._writing(temporary):
+            self.folder.mkdir(exist_ok=True)
+            temporary.mkdir()
+            (temporary / TRAINER).mkdir()
+        return temporary
+
+    def _write_parts(self, trainer: Scattered, temporary: Path, processes: Processes) -> None:
+        """Goes on only if every process has written its part."""
+        problem: Exception | None = None
+        try:
+            with self._writing(temporary), _probing(temporary):
+                trainer.save_part(temporary / TRAINER)
+        except Exception as error:  # the others wait to hear of it
+            problem = error
+        failed = processes.any(problem is not None)
+        if problem is not None:
+            raise problem
+        if failed:
+            raise fail(
+                "train-write", "another process could not write its part of the checkpoint", subject=str(self.folder)
+            )
+
+    def _complete(self, temporary: Path, trainer: Trainer, state: State, plan_digest: str) -> Path:
+        final = self.folder / f"step-{state.step}"
+        with self._writing(final):
+            _write(temporary, trainer, state, plan_digest)
+            if final.exists():
+                self._remove(final)
+            os.replace(temporary, final)
+            sync_folder(self.folder)
         with writing("the folder of checkpoints", self.folder):
             for step in [step for step in self._steps() if step <= state.step][KEPT:]:
                 self._remove(self.folder / f"step-{step}")
         return final
+
+    @contextmanager
+    def _writing(self, path: Path) -> Iterator[None]:
+        """Says of what fails inside which checkpoint is intact."""
+        try:
+            with writing("the checkpoint", path.with_name(path.name.removeprefix(".new-"))):
+                yield
+        except RaptrError as error:
+            kept = next(iter(self._steps()), None)
+            note = "no checkpoint had been written" if kept is None else f"step-{kept} is intact"
+            raise with_notes(error, note) from error
 
     def latest(self) -> tuple[Checkpoint | None, list[Diagnostic]]:
         """The newest complete checkpoint, and a warning for each newer one that is damaged."""
@@ -168,15 +207,8 @@ class Checkpoints:
 
 
 def _write(folder: Path, trainer: Trainer, state: State, plan_digest: str) -> None:
-    (folder / TRAINER).mkdir()
-    try:
+    with _probing(folder):
         trainer.save(folder / TRAINER)
-    except OSError:
-        raise
-    except Exception as error:
-        # Frameworks write with their own code and report a full disk by an error of their own: look oneself.
-        _probe(folder, error)
-        raise
     (folder / STATE).write_bytes(state.model_dump_json().encode())
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     records = {
@@ -189,6 +221,18 @@ def _write(folder: Path, trainer: Trainer, state: State, plan_digest: str) -> No
         sync_file(path)
     for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
         sync_folder(path)
+
+
+@contextmanager
+def _probing(folder: Path) -> Iterator[None]:
+    """Frameworks write with their own code and report a full disk by an error of their own: looks itself."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        _probe(folder, error)
+        raise
 
 
 def _probe(folder: Path, cause: Exception) -> None:
@@ -208,8 +252,13 @@ def _probe(folder: Path, cause: Exception) -> None:
         probe.unlink(missing_ok=True)
 
 
+def read_checkpoint(path: Path) -> Checkpoint | str:
+    """The checkpoint in that folder, or in words what is wrong with it."""
+    name = _NAME.fullmatch(path.name)
+    return _read(path, int(name[1])) if name else f"{path.name} is no checkpoint: they are called step-N"
+
+
 def _read(path: Path, step: int) -> Checkpoint | str:
-    """The checkpoint at that path, or in words what is wrong with it."""
     try:
         manifest = Manifest.model_validate_json((path / MANIFEST).read_bytes())
         if manifest.step != step:

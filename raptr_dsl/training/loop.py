@@ -4,7 +4,7 @@ import math
 from time import perf_counter
 from typing import Any
 
-from raptr_dsl.backend import Executed, Scattered, StepResult, Trainer
+from raptr_dsl.backend import Executed, StepResult, Trainer
 from raptr_dsl.backend.processes import ALONE, Processes
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.flops import full_blocks_cost, head_cost
@@ -125,9 +125,7 @@ class Run:
             held_out_loss=self._held_out_loss,
             interval=self._interval,
         )
-        if isinstance(self._trainer, Scattered):
-            self._trainer.collect()
-        self._processes.first(lambda: self._checkpoints.save(self._trainer, state, self.plan.digest))
+        self._checkpoints.save(self._trainer, state, self.plan.digest, self._processes)
         self._saved = self.step
 
     def finish(self) -> RunSummary:

@@ -4,19 +4,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from raptr_dsl.backend import Backend
-from raptr_dsl.backend.processes import processes_of
-from raptr_dsl.diagnostics import Diagnostic, fail
+from raptr_dsl.backend import Backend, Trainer
+from raptr_dsl.backend.claims import disagreement
+from raptr_dsl.backend.processes import Processes, processes_of
+from raptr_dsl.backend.state import TrainerState
+from raptr_dsl.diagnostics import Diagnostic, RaptrError, fail
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.checkpoints import Checkpoint, Checkpoints
+from raptr_dsl.training.errors import with_notes
 from raptr_dsl.training.feed import Feed
 from raptr_dsl.training.folder import RunFolder, open_folder
 from raptr_dsl.training.journal import Journal, NoJournal
 from raptr_dsl.training.loop import Run, RunSummary
 from raptr_dsl.training.reporter import SILENT, Reporter
 from raptr_dsl.training.resume import require_same_past, require_same_settings
-from raptr_dsl.training.settings import RunSettings
+from raptr_dsl.training.settings import InitialWeights, RunSettings, shared_settings
 from raptr_dsl.training.stop import stop_requests
+from raptr_dsl.training.weights import read_weights
 
 
 def train(
@@ -68,11 +72,12 @@ def open_run(
     Raises:
         RaptrError: `train-out-occupied`, `train-out-foreign`, `train-locked`, `train-write`;
             `train-run-damaged`, `train-resume-plan`, `train-resume-horizon`, `train-resume-settings`,
-            `train-checkpoint-damaged`; and what the data or the backend refuse.
+            `train-checkpoint-damaged`; `weights-file`, `weights-changed`; and what the data or the backend refuse.
     """
     processes = processes_of(backend)
     is_first = processes.rank == 0
     reporter = reporter if is_first else SILENT
+    _require_told_alike(processes, plan, settings)
     with ExitStack() as held:
         folder = processes.first(lambda: held.enter_context(open_folder(path, resume=resume)))
         checkpoint = processes.first(lambda: _require_resumable(folder, plan, settings, reporter))
@@ -81,6 +86,8 @@ def open_run(
         trainer = backend.trainer(plan, settings.train)
         if checkpoint is not None:
             trainer.load(checkpoint.trainer)
+        elif settings.init is not None:
+            _take_up(trainer, settings.init)
         processes.first(lambda: _begin(folder, plan, settings, checkpoint))
         with closing(Journal(folder.log_file) if is_first else NoJournal()) as journal:
             run = Run(plan, trainer, feed, settings, folder, journal, reporter, processes)
@@ -94,6 +101,30 @@ def open_run(
             reporter.begin(run.step)
             yield run
     processes.close()
+
+
+def _require_told_alike(processes: Processes, plan: Plan, settings: RunSettings) -> None:
+    """Refuses to begin where processes were told differently: they would wait for each other, or average nonsense.
+
+    Raises:
+        RaptrError: `ranks-disagree`, with everything in which they differ.
+    """
+    told = processes.gather({"plan": plan.digest, **shared_settings(settings)})
+    names = dict.fromkeys(name for one in told for name in one)
+    differ = [name for name in names if len({str(one.get(name)) for one in told}) > 1]
+    if differ:
+        raise disagreement(
+            {rank: ", ".join(f"{name} {one.get(name)}" for name in differ) for rank, one in enumerate(told)}
+        )
+
+
+def _take_up(trainer: Trainer, init: InitialWeights) -> None:
+    """Begins with the weights of a file."""
+    values = read_weights(Path(init.path), init.sha256)
+    try:
+        trainer.import_state(TrainerState(values))
+    except RaptrError as error:
+        raise with_notes(error, f"the weights are {init.path}") from error
 
 
 def _begin(folder: RunFolder, plan: Plan, settings: RunSettings, checkpoint: Checkpoint | None) -> None:

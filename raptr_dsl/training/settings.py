@@ -23,6 +23,13 @@ class DataIdentity(Record, frozen=True):
     sha256: str
 
 
+class InitialWeights(Record, frozen=True):
+    """The file of weights that a run began with; it may lie elsewhere at a resume."""
+
+    path: str
+    sha256: str
+
+
 class Cadence(Record, frozen=True):
     """How often a run reports and saves, in optimizer steps; 0 is only at the end. A resume may change it.
 
@@ -41,6 +48,7 @@ class RunSettings(Record, frozen=True):
     Attributes:
         data_seed: of the order of the batches.
         eval_batches: held-out batches of an evaluation.
+        init: the weights to begin with, instead of those of `train.init_seed`.
         threads: CPU threads; None for the framework's choice. Another number may round sums otherwise.
     """
 
@@ -50,6 +58,7 @@ class RunSettings(Record, frozen=True):
     data: DataIdentity
     data_seed: int = Field(default=0, ge=0, lt=2**64)
     eval_batches: int = Field(default=8, ge=1)
+    init: InitialWeights | None = None
     threads: int | None = Field(default=None, ge=1)
     cadence: Cadence = Cadence()
 
@@ -59,7 +68,7 @@ class RunSettings(Record, frozen=True):
 
 
 # What may change from one resume to the next without changing what is learned.
-_FREE = ("cadence.", "data.paths", "threads")
+_FREE = ("cadence.", "data.paths", "init.path", "threads", "train.shard_parameters")
 
 
 def differences(before: RunSettings, now: RunSettings) -> list[tuple[str, Any, Any]]:
@@ -70,6 +79,14 @@ def differences(before: RunSettings, now: RunSettings) -> list[tuple[str, Any, A
         for name in dict.fromkeys([*old, *new])
         if not name.startswith(_FREE) and old.get(name) != new.get(name)
     ]
+
+
+_OWN = ("cadence.peak_tflops", "data.paths", "init.path", "threads")
+
+
+def shared_settings(settings: RunSettings) -> dict[str, Any]:
+    """By name, what has to be the same in all processes of a run: all but where files lie, and threads."""
+    return {name: value for name, value in _flat(settings.model_dump()) if name not in _OWN}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,8 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_jax import BACKEND, apply
 from raptr_jax import model as jax_model
 from raptr_jax.meter import matmul_flops
-from raptr_jax.train import JaxTrainer, _tokens
+from raptr_jax.stepping import tokens_of
+from raptr_jax.train import JaxTrainer
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, masks_of, planned, shapes
 
 THINNED = {
@@ -26,7 +27,7 @@ def flops_of_the_program(shape: ModelShape, masks: dict, **settings) -> int:
     """Of a whole training step: forward, backward, clip and update; traced and not compiled."""
     trainer = BACKEND.trainer(drawn_plan(shape, [masks]), TrainSettings(**settings))
     assert isinstance(trainer, JaxTrainer)
-    return trainer.programs.traced(_tokens(batch(shape)), trainer._masks(trainer.plan.step(0)), np.float32(0)).flops
+    return trainer.programs.traced(tokens_of(batch(shape)), trainer._masks(trainer.plan.step(0)), np.float32(0)).flops
 
 
 @settings(max_examples=20)

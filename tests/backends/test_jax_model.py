@@ -13,7 +13,8 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_jax import BACKEND
 from raptr_jax.apply import Masks, masks_of
 from raptr_jax.model import Transformer, build, flat, nest
-from raptr_jax.train import _loss_of, _tokens, parts, whole
+from raptr_jax.names import parts, whole
+from raptr_jax.stepping import loss_of, tokens_of
 from raptr_reference.model import loss_and_gradients
 from tests.axes import PARTS
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, random_values, refused, shapes
@@ -72,8 +73,8 @@ def test_loss_and_gradients_equal_the_reference(data: st.DataObject) -> None:
     with jax.enable_x64(True):
         graph, state = nnx.split(Transformer(shape, nest(shape, values), jnp.float64))
         tree = parts(nnx.to_pure_dict(state))
-        of_loss = jax.jit(jax.value_and_grad(lambda p, tokens, m: _loss_of(graph, p, tokens, m)[0]))
-        loss, gradients = of_loss(tree, _tokens(sequences), masks_for(shape, masks))
+        of_loss = jax.jit(jax.value_and_grad(lambda p, tokens, m: loss_of(graph, p, tokens, m)[0]))
+        loss, gradients = of_loss(tree, tokens_of(sequences), masks_for(shape, masks))
     assert float(loss) == pytest.approx(expected_loss, rel=1e-9)
     for name, gradient in flat(shape, whole(gradients)).items():
         np.testing.assert_allclose(gradient, expected[name], rtol=1e-9, atol=1e-9, err_msg=name)
@@ -95,7 +96,7 @@ def test_rule_27_no_unit_on_is_the_identity_for_depth_and_the_bias_alone_elsewhe
 def primitives(masks: Masks) -> str:
     graph, state = nnx.split(build(SMALL, 0))
     tree = parts(nnx.to_pure_dict(state))
-    return str(jax.make_jaxpr(lambda p, m: _loss_of(graph, p, _tokens(batch(SMALL)), m)[0])(tree, masks))
+    return str(jax.make_jaxpr(lambda p, m: loss_of(graph, p, tokens_of(batch(SMALL)), m)[0])(tree, masks))
 
 
 def test_a_full_step_neither_gathers_blocks_nor_rows() -> None:
@@ -123,7 +124,7 @@ def test_masks_of_one_size_are_arguments_of_one_shape() -> None:
 def test_units_that_run_are_counted_where_they_run() -> None:
     masks = {"depth": mask(SMALL, "depth", [1, 0, 1]), "width": mask(SMALL, "width", [[1, 0, 0, 0]] * 2 + [[1] * 4])}
     _, ran = build(SMALL, 0).run(batch(SMALL).inputs, None, masks_for(SMALL, masks))
-    assert ran.tolist() == [2, 2 * 4, 1 + 4, 2 * SMALL.seq]
+    assert ran.tolist() == [2, 2 * 4, 1 + 4, 0, 2 * SMALL.seq]
 
 
 def test_a_mask_of_another_model_is_refused() -> None:

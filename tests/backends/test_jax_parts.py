@@ -16,8 +16,10 @@ from raptr_dsl.training.account import Account
 from raptr_jax import BACKEND, choice
 from raptr_jax.apply import masks_of
 from raptr_jax.model import Block, flat
+from raptr_jax.names import whole
 from raptr_jax.optim import Parts
-from raptr_jax.train import JaxTrainer, _tokens, whole
+from raptr_jax.stepping import tokens_of
+from raptr_jax.train import JaxTrainer
 from tests.backends.drawn import batch, refused
 from tests.backends.test_reference_training import SCHEDULES, plan_of
 
@@ -46,7 +48,7 @@ def traced_flops(trainer: JaxTrainer, index: int) -> int:
     step = trainer.plan.step(index)
     masks = trainer._masks(step)
     with jax.enable_x64(True):
-        tokens = _tokens(shortened(batch(trainer.plan.shape), step.axes))
+        tokens = tokens_of(shortened(batch(trainer.plan.shape), step.axes))
         work = trainer.programs.traced(tokens, masks, np.float64(0)).work
     trains = () if masks.trains is None else masks.taken_by_span(masks.trains.astype(int))
     return work.flops([int(number) * trainer.settings.micro_batches for number in trains])
@@ -92,7 +94,7 @@ def test_gradients_that_are_computed_and_set_to_zero_are_noticed(monkeypatch: py
 
     monkeypatch.setattr("raptr_jax.scan.choosing", multiplying)
     trainer = trainer_of(plan)
-    work = trainer.programs.traced(_tokens(batch(plan.shape)), trainer._masks(plan.step(0)), np.float64(0)).work
+    work = trainer.programs.traced(tokens_of(batch(plan.shape)), trainer._masks(plan.step(0)), np.float64(0)).work
     assert work.by_choice == () and work.always > planned_flops(plan, 0)
 
 

@@ -19,8 +19,9 @@ from raptr_dsl.ir.plan import Plan
 from raptr_dsl.registry import load_to_run
 from raptr_dsl.training.account import Account, mismatches
 from raptr_jax.model import flat
+from raptr_jax.names import whole
 from raptr_jax.optim import Parts
-from raptr_jax.train import JaxTrainer, whole
+from raptr_jax.train import JaxTrainer
 from raptr_reference import BACKEND as REFERENCE
 from raptr_reference.train import ReferenceTrainer
 from raptr_torch.train import TorchTrainer

@@ -21,7 +21,8 @@ from raptr_dsl.ir.plan import AxisMask
 from raptr_jax import BACKEND
 from raptr_jax import model as jax_model
 from raptr_jax.meter import Work
-from raptr_jax.train import JaxTrainer, _tokens
+from raptr_jax.stepping import tokens_of
+from raptr_jax.train import JaxTrainer
 from tests.backends.drawn import batch, drawn_plan, planned
 from tests.benchmarks.test_torch_speed import LAYERS, SHAPE, Case, draw, seconds
 
@@ -80,7 +81,7 @@ class Peer:
 
 def arguments(trainer: JaxTrainer, sequences: Batch) -> tuple[Any, ...]:
     """What a program of a step is given, but for the state."""
-    return trainer._places.batch(_tokens(sequences)), trainer._masks(trainer.plan.step(0)), np.float32(1e-4)
+    return trainer._places.batch(tokens_of(sequences)), trainer._masks(trainer.plan.step(0)), np.float32(1e-4)
 
 
 @pytest.mark.timeout(1800)

@@ -92,8 +92,8 @@ def test_one_block_is_gathered_an_iteration_and_one_reduced(tmp_path: Path) -> N
 
 
 def trainer(devices: int, splits: bool = False, micro_batches: int = 1, dtype: str = "float64") -> JaxTrainer:
-    backend = raptr_jax.JaxBackend(raptr_jax.data_mesh(jax.devices()[:devices]), splits)
-    settings = TrainSettings(dtype=dtype, lr=1e-2, micro_batches=micro_batches)  # pyright: ignore[reportArgumentType]
+    backend = raptr_jax.JaxBackend(raptr_jax.data_mesh(jax.devices()[:devices]))
+    settings = TrainSettings(dtype=dtype, lr=1e-2, micro_batches=micro_batches, shard_parameters=splits)  # pyright: ignore
     made = backend.trainer(raptr.compile_text(SCHEDULE), settings)
     assert isinstance(made, JaxTrainer)
     return made

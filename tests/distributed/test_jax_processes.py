@@ -15,7 +15,7 @@ import pytest
 from raptr_dsl import compile_text
 from raptr_dsl.backend import TrainSettings
 from raptr_dsl.backend.claims import Claims
-from raptr_dsl.diagnostics import fail
+from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.training import read_journal
 from raptr_jax import BACKEND, JaxBackend
 from raptr_jax.processes import JaxProcesses
@@ -105,28 +105,90 @@ def test_a_process_that_is_killed_is_missed_after_the_timeout(tmp_path: Path) ->
     assert first.seconds < 40
 
 
+def lose_the_first(folder: Path) -> None:
+    together = launched(timeout=30)
+    together.any(False)
+    if not together.rank:
+        os.kill(os.getpid(), signal.SIGKILL)
+    together.any(False)
+
+
+def test_when_process_0_is_killed_the_others_leave_a_word(tmp_path: Path) -> None:
+    first, second = on_processes(lose_the_first, tmp_path, processes=2)
+    assert (first.code, second.code) == ("died", "died")
+    assert "error[ranks-lost]: rank 1 was ended from without" in second.message
+    assert "ranks-lost" not in first.message
+
+
+def evaluate_differently(folder: Path) -> dict[str, str]:
+    """One process has another number of batches, then other data, then both the same."""
+    plan, rank = compile_text(PLAN), BACKEND.processes().rank
+    trainer = BACKEND.trainer(plan, TrainSettings())
+    found = {}
+    for name, batches in {
+        "count": [batch(plan.shape, 1)] * (1 + rank),
+        "data": [batch(plan.shape, rank)],
+        "same": [batch(plan.shape, 1)],
+    }.items():
+        try:
+            found[name] = str(trainer.evaluate(batches))
+        except RaptrError as error:
+            first = error.diagnostics[0]
+            found[name] = f"{first.code}: {' / '.join(first.notes)}"
+    return found
+
+
+def test_processes_that_evaluate_on_other_batches_are_told(tmp_path: Path) -> None:
+    one, other = values(on_processes(evaluate_differently, tmp_path, processes=2))
+    assert one == other
+    assert one["count"].startswith("ranks-disagree: rank 0: evaluation after 0 steps, 1 batches, data ")
+    assert " / rank 1: evaluation after 0 steps, 2 batches, data " in one["count"]
+    assert one["data"].startswith("ranks-disagree: ")
+    assert float(one["same"]) > 0
+
+
 def split_over_processes(folder: Path) -> dict[str, Any]:
-    """Steps whose parameters lie in parts on both processes, saved by one and read by both."""
-    backend, plan = JaxBackend(splits_parameters=True), compile_text(PLAN)
-    together, settings = backend.processes(), TrainSettings(dtype="float64")
+    """Steps whose parameters lie in parts on both processes, saved by both and read by both."""
+    backend, plan = JaxBackend(), compile_text(PLAN)
+    together, settings = backend.processes(), TrainSettings(dtype="float64", shard_parameters=True)
     first, again = (backend.trainer(plan, settings) for _ in range(2))
     assert isinstance(first, JaxTrainer) and isinstance(again, JaxTrainer)
     before = [first.step(index, batch(plan.shape, index)).loss for index in range(2)]
-    first.collect()
-    together.first(lambda: first.save(folder))
-    again.load(folder)
+    first.save_part(folder / "unfinished")
+    together.first(lambda: first.save(folder / "unfinished"))
+    together.first(lambda: (folder / "unfinished").rename(folder / "saved"))
+    again.load(folder / "saved")
+    weights = again.export_state().parameters
     losses = [[trainer.step(2, batch(plan.shape, 2)).loss for trainer in (first, again)]]
-    return {"losses": [*before, *losses], "whole": first.parameters.rest["embedding"]["weight"].is_fully_replicated}
+    return {
+        "losses": [*before, *losses],
+        "whole": first.parameters.rest["embedding"]["weight"].is_fully_replicated,
+        "weights": float(sum(np.abs(value).sum() for value in weights.values())),
+    }
+
+
+def read_by_one(folder: Path) -> float:
+    plan = compile_text(PLAN)
+    trainer = JaxBackend().trainer(plan, TrainSettings(dtype="float64", shard_parameters=True))
+    trainer.load(folder / "saved")
+    return trainer.step(2, batch(plan.shape, 2)).loss
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_parameters_in_parts_on_two_processes_are_saved_whole(tmp_path: Path) -> None:
+def test_parameters_in_parts_are_saved_by_both_processes_and_read_by_any_number_of_devices(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
     found = values(on_processes(split_over_processes, tmp_path, processes=2, limit=300))
     assert found[0] == found[1]
     assert not found[0]["whole"]
     one, other = found[0]["losses"][-1]
     assert one == other
+    assert not (tmp_path / "saved" / "trainer.npz").exists()
+    written = [list((tmp_path / "saved" / "arrays" / f"ocdbt.process_{rank}").rglob("*")) for rank in range(2)]
+    assert all(written), "each process writes its own"
+    for devices in (1, 4):
+        (alone,) = values(on_processes(read_by_one, tmp_path, devices=devices, limit=300))
+        assert alone == pytest.approx(one, rel=1e-12)
 
 
 # --- raptr train ---------------------------------------------------------------------------------------------------
