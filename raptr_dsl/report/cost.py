@@ -9,6 +9,7 @@ from typing import Any
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.flops import CONVENTIONS, Accounting, Exact, FlopReport
+from raptr_dsl.flops.padding import padded_cost
 from raptr_dsl.flops.spread import FlopSpread, varies
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.occupancy import segments
@@ -37,6 +38,7 @@ class Cost:
         mean, worst, seed: the expectation, the most there can be, and what the plan's seed draws; `worst` is `mean`
             and `seed` is `mean` where all seeds cost the same, and `seed` is None where it was not counted.
         variances: of the blocks' FLOPs of each stage over all seeds; None where it is not known.
+        padded: of each stage, the expected FLOPs of idle blocks that fill its buckets; no part of the others.
     """
 
     accounting: Accounting
@@ -44,6 +46,7 @@ class Cost:
     worst: FlopReport
     seed: FlopReport | None
     variances: tuple[Exact | None, ...]
+    padded: tuple[Exact, ...]
 
     @property
     def name(self) -> str:
@@ -82,7 +85,8 @@ def costs(plan: Plan, accountings: Sequence[Accounting], count_seed: bool = Fals
         mean = plan.flops(accounting.convention, "mean", *words)
         worst = plan.flops(accounting.convention, "worst", *words) if is_random else mean
         seed = plan.flops(accounting.convention, "seed", *words) if counts else None if is_random else mean
-        found.append(Cost(accounting, mean, worst, seed, spread.variances(accounting)))
+        padded = tuple(padded_cost(stage, plan.shape, accounting) for stage in plan.stages)
+        found.append(Cost(accounting, mean, worst, seed, spread.variances(accounting), padded))
     return found
 
 
@@ -167,6 +171,7 @@ def _account_data(plan: Plan, cost: Cost, tokens: Fraction, throughput: Throughp
         "this_seed": None if cost.seed is None else dict(_figures(cost.seed)),
         "variance": None if cost.variance is None else str(cost.variance),
         "standard_deviation": cost.deviation,
+        "padded": str(sum(cost.padded)),
         "stages": [
             {
                 "name": stage.name,
@@ -176,6 +181,7 @@ def _account_data(plan: Plan, cost: Cost, tokens: Fraction, throughput: Throughp
                 "worst": dict(_figures(cost.worst.stages[place])),
                 "this_seed": None if cost.seed is None else dict(_figures(cost.seed.stages[place])),
                 "variance": None if cost.variances[place] is None else str(cost.variances[place]),
+                "padded": str(cost.padded[place]),
             }
             for place, stage in enumerate(plan.stages)
         ],

@@ -45,7 +45,10 @@ def _dense(plan: Plan, cost: Cost) -> Text:
 
 
 def _by_stage(plan: Plan, cost: Cost) -> Table:
-    table = _table(f"stage ({cost.name})", "steps", "blocks", "share", "blocks and head", "share")
+    """Beside them, where there are buckets, what fills these: no part of the cost, and a share of the full blocks."""
+    has_buckets = any(cost.padded)
+    headings = ("padded", "share") if has_buckets else ()
+    table = _table(f"stage ({cost.name})", "steps", "blocks", "share", "blocks and head", "share", *headings)
     for index in shown_stages(len(plan.stages)):
         if index is None:
             table.add_row("…", f"{len(plan.stages) - MOST_STAGES:,} more")
@@ -56,9 +59,12 @@ def _by_stage(plan: Plan, cost: Cost) -> Table:
             f"{plan.stages[index].steps:,}",
             *_flops(stage.blocks, stage.full_blocks),
             *_flops(stage.total, stage.full_total),
+            *(_flops(cost.padded[index], stage.full_blocks) if has_buckets else ()),
         )
     run = cost.mean
-    table.add_row("run", f"{plan.steps:,}", *_flops(run.blocks, run.full_blocks), *_flops(run.total, run.full_total))
+    padded = _flops(sum(cost.padded), run.full_blocks) if has_buckets else ()
+    figures = *_flops(run.blocks, run.full_blocks), *_flops(run.total, run.full_total), *padded
+    table.add_row("run", f"{plan.steps:,}", *figures)
     return table
 
 

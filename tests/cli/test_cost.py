@@ -197,3 +197,30 @@ def test_an_encoder_decoder_is_counted_by_what_knows_it(raptr, bert, tmp_path) -
     shape = raptr_dsl.compile_file(bert, model=str(tmp_path / "t5.toml")).shape
     assert list(told) == [name for name in CONVENTIONS if not Accounting(name).problem(shape)]
     assert "palm" not in told
+
+
+BUCKETS = """
+model layers=5 heads=2 hidden=8 ffn=12 width_group=3 vocab=11 seq=6 batch=2
+steps 400
+seed 5
+stage few depth=3/5 depth.sample=bernoulli {buckets} width=1/2 steps=300
+stage steps=rest
+"""
+
+
+def test_what_fills_buckets_has_a_column_of_its_own_where_there_are_buckets(raptr, tmp_path) -> None:
+    (tmp_path / "plain.raptr").write_text(BUCKETS.format(buckets=""))
+    (tmp_path / "padded.raptr").write_text(BUCKETS.format(buckets="depth.buckets=2"))
+    plain, padded = (raptr("cost", f"{name}.raptr").out for name in ("plain", "padded"))
+    assert "padded" not in plain and "padded" in padded
+    few, full, run = (
+        next(line for line in padded.splitlines() if line.startswith(word)) for word in ("few", "2", "run")
+    )
+    assert few.split()[-2] == run.split()[-2] != "0.0000e+00"
+    assert full.split()[-2:] == ["0.0000e+00", "0%"]
+    costs = [json.loads(raptr("cost", f"{name}.raptr", "--format", "json").out) for name in ("plain", "padded")]
+    accounts = [cost["costs"][0]["accounts"] for cost in costs]
+    assert {account["padded"] for account in accounts[0]} == {"0"}
+    for one, other in zip(*accounts, strict=True):
+        assert one["total"] == other["total"]
+        assert other["padded"] == other["stages"][0]["padded"] != "0" == other["stages"][1]["padded"]
