@@ -1,11 +1,12 @@
 """The main path on one screen: load → parse → lower → bind → plan → verify."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raptr_dsl.compiler.bind import bind
+from raptr_dsl.compiler.budgets import with_budgets
 from raptr_dsl.compiler.contradictions import check_contradictions
 from raptr_dsl.compiler.identity import identity_of
 from raptr_dsl.compiler.lower import lower
@@ -18,13 +19,12 @@ from raptr_dsl.garbage import garbage_collection_paused
 from raptr_dsl.ir.bound import BoundSchedule
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.ir.schedule import Amount, Requirement, Schedule
+from raptr_dsl.ir.schedule import Schedule
 from raptr_dsl.models import find_shape
 from raptr_dsl.source import Source
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.files import load_source
 from raptr_dsl.syntax.parser import parse
-from raptr_dsl.wording import parse_share
 
 if TYPE_CHECKING:
     from raptr_dsl.compiler.solving.holes import Hole
@@ -38,14 +38,15 @@ class Options:
         model: a shape, the name of a built-in one, or the path of a TOML file.
         steps: the horizon in optimizer steps. seed: of the masks.
         params: the file's parameters, each in the language's own spelling (`{"start": "6/12"}`).
-        budget: a bound on the blocks' FLOPs relative to full training (`"75%"`): one more requirement.
+        budget: further requirements, one or several: a bound on the blocks' FLOPs (`"75%"` of full training,
+            `"1.2e21"`), or as `require` has it (`"mean(depth) >= 8"`).
     """
 
     model: str | ModelShape | None = None
     steps: int | None = None
     seed: int | None = None
     params: Mapping[str, str] = field(default_factory=dict)
-    budget: str | None = None
+    budget: str | Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ def compile_file(
     steps: int | None = None,
     seed: int | None = None,
     params: Mapping[str, str] | None = None,
-    budget: str | None = None,
+    budget: str | Sequence[str] | None = None,
 ) -> Plan:
     """Compiles a schedule file into a plan; see `Options` for what the arguments mean.
 
@@ -126,7 +127,7 @@ def compile_text(
     steps: int | None = None,
     seed: int | None = None,
     params: Mapping[str, str] | None = None,
-    budget: str | None = None,
+    budget: str | Sequence[str] | None = None,
 ) -> Plan:
     """`compile_file` for a text."""
     options = Options(model, steps, seed, params or {}, budget)
@@ -178,7 +179,8 @@ def _bound(file: ast.File, options: Options, diagnostics: Diagnostics, complete:
     seed = _seed(options, schedule, diagnostics)
     if schedule is None or diagnostics.has_errors:
         return Passed(origins, schedule)
-    schedule = _with_budget(schedule, options, diagnostics)
+    if options.budget:
+        schedule = with_budgets(schedule, options.budget, origins, diagnostics)
     check_contradictions(schedule.requirements, origins, diagnostics)
     has_horizon = options.steps is not None or schedule.horizon is not None
     if shape is None:
@@ -259,28 +261,3 @@ def _seed(options: Options, schedule: Schedule | None, diagnostics: Diagnostics)
             subject="--seed",
         )
     return options.seed
-
-
-def _with_budget(schedule: Schedule, options: Options, diagnostics: Diagnostics) -> Schedule:
-    if options.budget is None:
-        return schedule
-    share = parse_share(options.budget)
-    if share is None or share <= 0:
-        diagnostics.add(
-            "bad-budget",
-            f"{options.budget!r} is no share of full training",
-            help="write --budget 75%",
-            subject="--budget",
-        )
-        return schedule
-    if share > 1:
-        meant = share if share <= 100 and share.denominator == 1 else 75  # the sign was forgotten
-        diagnostics.add(
-            "bad-budget",
-            f"{options.budget!r} is more than full training, and no schedule costs more",
-            help=f"write --budget {meant}%",
-            subject="--budget",
-        )
-        return schedule
-    budget = Requirement(metric="flops", target="blocks", op="<=", value=Amount(value=share))
-    return schedule.model_copy(update={"requirements": (*schedule.requirements, budget)})

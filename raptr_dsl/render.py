@@ -91,11 +91,11 @@ def _ordered(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
 def _command(diagnostic: Diagnostic) -> str:
     place = _place(diagnostic.span, diagnostic.subject)
     kind = "notice" if diagnostic.severity == "note" else diagnostic.severity
-    where = {"file": place["path"]} if diagnostic.span else {}
-    names = {"line": "line", "col": "column", "endLine": "end_line", "endColumn": "end_column"}
-    where |= {name: place[key] for name, key in names.items() if diagnostic.span}
+    is_file = diagnostic.span is not None and not diagnostic.span.source.name.startswith(("-", "<"))
+    names = {"file": "path", "line": "line", "col": "column", "endLine": "end_line", "endColumn": "end_column"}
+    where = {name: place[key] for name, key in names.items() if is_file}
     properties = ",".join(f"{name}={_escaped(str(value), ',:')}" for name, value in where.items())
-    subject = f"{diagnostic.subject}: " if diagnostic.subject and not diagnostic.span else ""
+    subject = "" if is_file or not place["path"] else f"{place['path']}: "
     help = f"\nhelp: {diagnostic.help}" if diagnostic.help else ""
     text = _escaped(f"{subject}{diagnostic.message}{help}")
     return f"::{kind} {properties}{',' if properties else ''}title={_escaped(diagnostic.code, ',:')}::{text}"

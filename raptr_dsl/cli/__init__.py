@@ -1,7 +1,8 @@
 """The command line. One table of commands, each in a module of its own that is imported when it is called.
 
-Exit codes: 0 fine, 1 diagnostics, 2 wrong usage, 3 an internal error; 130 interrupted, 141 the reader of the
-output went away. Standard output is data, standard error is messages. Exceptions end here and nowhere else.
+Exit codes: 0 fine, 1 errors, 2 wrong usage (the value of an option, too), 3 an internal error; 130 interrupted, 141 the
+reader of the output went away. Standard output is data, standard error is messages. Exceptions end here and nowhere
+else.
 """
 
 import os
@@ -94,10 +95,10 @@ def _run(command: click.Command, name: str, arguments: Sequence[str] | None) -> 
         click.echo(f"\n{name}: interrupted", err=True)
         return 130
     except RaptrError as error:
-        from raptr_dsl.cli.common import show_diagnostics
+        from raptr_dsl.cli.common import exit_code, show_diagnostics
 
         show_diagnostics(error.diagnostics)
-        return 1
+        return exit_code(error.diagnostics)
     except BrokenPipeError:
         return _reader_went_away()
     except Exception as error:

@@ -8,6 +8,7 @@ import click
 from raptr_dsl.cli.common import (
     compilation_of,
     counted,
+    exit_code,
     expanded_files,
     format_option,
     is_plan,
@@ -38,8 +39,7 @@ def command(ctx: click.Context, files: tuple[str, ...], format: "Format", **over
     apart = "\n" if diagnostics and format == "text" else ""
     number = f"{len(paths)} {'file' if len(paths) == 1 else 'files'}"
     click.echo(f"{apart}{number}, {counted(diagnostics)}", err=True)
-    if any(diagnostic.severity == "error" for diagnostic in diagnostics):
-        ctx.exit(1)
+    ctx.exit(exit_code(diagnostics))
 
 
 def _checked(paths: list[str], overrides: dict[str, Any]) -> Iterator[Diagnostic]:

@@ -104,7 +104,12 @@ def schedule_options(command: Decorated) -> Decorated:
             click.option("--steps", cls=Once, type=Count(1), metavar="N", help="Training steps: 675k, 1_000."),
             click.option("--seed", cls=Once, type=Count(), metavar="S", help="The seed of the masks."),
             click.option("--param", "params", cls=Assignments, metavar="NAME=VALUE", help="Set a parameter."),
-            click.option("--budget", cls=Once, metavar="SHARE", help="Require block FLOPs <= SHARE: 75%."),
+            click.option(
+                "--budget",
+                multiple=True,
+                metavar="REQUIREMENT",
+                help="Require more than the file does: 75% of the blocks' FLOPs, or 'mean(depth) >= 8'; repeatable.",
+            ),
         )
     ):
         command = option(command)
@@ -130,6 +135,17 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], format: "Format" = "text
     text = render(diagnostics, format, color=for_people and wants_color(sys.stderr))
     if text:
         click.echo(text, err=for_people)
+
+
+def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
+    """0 without errors; 2 if the command is to be written otherwise, for an option has a wrong value; else 1.
+
+    That a schedule does not meet a `--budget` is an error of the schedule.
+    """
+    errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
+    wrong = [error for error in errors if error.code != "requirement-refuted"]
+    places = [error.span.source.name if error.span else error.subject for error in wrong]
+    return 2 if any(place.startswith("--") for place in places) else 1 if errors else 0
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:
@@ -196,7 +212,7 @@ def load_plan_or_compile(
     if not is_plan(path):
         compilation = compilation_of(path, overrides, complete=True)
         return compilation.result(), compilation.diagnostics
-    given = [name for name, value in overrides.items() if value not in (None, {})]
+    given = [name for name, value in overrides.items() if value not in (None, {}, ())]
     if given:
         options = ", ".join("--param" if name == "params" else f"--{name}" for name in given)
         raise click.UsageError(f"{path} is a plan, which {options} cannot change: compile its schedule again", ctx)

@@ -11,6 +11,7 @@ from raptr_dsl.cli.common import (
     STDIN,
     Once,
     compilation_of,
+    exit_code,
     format_option,
     is_plan,
     output_console,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(readable=False))
 @schedule_options
 @click.option("--backend", cls=Once, metavar="NAME", help="Refuse what this backend cannot run.")
-@click.option("-o", "--output", cls=Once, type=click.Path(), metavar="PLAN", help="Else ./FILE.plan.json.")
+@click.option("-o", "--out", "output", cls=Once, type=click.Path(), metavar="PLAN", help="Else ./FILE.plan.json.")
 @click.option("--force", is_flag=True, help="Overwrite the output even if it is not a plan.")
 @format_option
 @click.pass_context
@@ -61,7 +62,7 @@ def command(
         if plan is not None:
             _print_summary(plan, path)
     if plan is None:
-        ctx.exit(1)
+        ctx.exit(exit_code(diagnostics))
 
 
 def _compiled(

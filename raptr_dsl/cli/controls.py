@@ -31,7 +31,7 @@ WRITTEN = "# Written by raptr controls.\n"
 @click.command(short_help="Derive schedules of equal FLOPs.")
 @click.argument("file", type=click.Path(readable=False), metavar="FILE|PLAN")
 @schedule_options
-@click.option("--out", cls=Once, type=click.Path(), metavar="DIR", help="Where to write them; else only a table.")
+@click.option("-o", "--out", cls=Once, type=click.Path(), metavar="DIR", help="Where to write them; else only a table.")
 @click.option(
     "--convention",
     cls=Once,
@@ -55,7 +55,8 @@ def command(ctx: click.Context, file: str, out: str | None, convention: str, for
     try:
         found = derive(plan, Accounting(convention))
     except ValueError as error:
-        raise fail("bad-account", f"{plan.name} cannot be counted so: {error}", subject="--convention") from error
+        subject = plan.name if convention in CONVENTIONS else "--convention"
+        raise fail("bad-account", f"{plan.name} cannot be counted so: {error}", subject=subject) from error
     paths = _write(plan, found, Path(out), force) if out is not None else {}
     print_trimmed(output_console(), _table(plan, found, paths))
     if out is None:

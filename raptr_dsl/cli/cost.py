@@ -9,6 +9,8 @@ import click
 
 from raptr_dsl.cli.common import (
     Once,
+    exit_code,
+    format_option,
     load_plan_or_compile,
     output_console,
     print_trimmed,
@@ -22,6 +24,7 @@ from raptr_dsl.wording import parse_share
 
 if TYPE_CHECKING:
     from raptr_dsl.ir.plan import Plan
+    from raptr_dsl.render import Format
     from raptr_dsl.report.cost import Cost, Throughput
     from raptr_dsl.training.estimate import TimeEstimate
 
@@ -45,7 +48,7 @@ GPU_HOURS = ("tflops", "mfu")
 @click.option("--gpu-hours", nargs=2, metavar="tflops=X mfu=Y", help="Estimate GPU-hours at this throughput.")
 @click.option("--calibration", cls=Once, type=click.Path(), metavar="JSON", help="Estimate time from measured steps.")
 @click.option("--count-seed", is_flag=True, help="Count what the seed draws, however long it takes.")
-@click.option("--format", cls=Once, type=click.Choice(["text", "json"]), default="text", help="text (default) or json.")
+@format_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -56,11 +59,12 @@ def command(
     gpu_hours: tuple[str, str] | None,
     calibration: str | None,
     count_seed: bool,
-    format: str,
+    format: "Format",
     **overrides: Any,
 ) -> None:
-    """Counts what schedules or plans cost, as exact integers: by stage, by convention, relative to the full network
-    for the same steps. Without --convention, all conventions that fit the model, and matmul by stage.
+    """Counts what schedules or plans cost: by stage, by convention, relative to the full network for the same steps.
+    Without --convention, all conventions that fit the model, and matmul by stage. Everything is counted in exact
+    integers, which --format json has; the tables round to five digits.
 
     Under random laws it gives the expectation, the standard deviation, the worst case, and what this seed draws.
     """
@@ -73,8 +77,8 @@ def command(
     except RaptrError as error:
         met += error.diagnostics
         files = ()
-        if format == "text":
-            show_diagnostics(error.diagnostics)
+        if format != "json":
+            show_diagnostics(error.diagnostics, format)
     printed = 0
     for file in files:
         try:
@@ -83,14 +87,14 @@ def command(
             times = _times(plan, calibration) if calibration else None
         except RaptrError as error:
             met += error.diagnostics
-            if format == "text":
-                show_diagnostics(error.diagnostics)
+            if format != "json":
+                show_diagnostics(error.diagnostics, format)
             continue
         met += warnings
         if format == "json":
             told.append(_data(file, plan, found, throughput, times))
             continue
-        show_diagnostics(warnings)
+        show_diagnostics(warnings, format)
         if printed:
             click.echo()
         printed += 1
@@ -99,8 +103,7 @@ def command(
         from raptr_dsl.render import as_data
 
         click.echo(json.dumps({"costs": told, "diagnostics": [as_data(one) for one in met]}, indent=2))
-    if any(one.severity == "error" for one in met):
-        ctx.exit(1)
+    ctx.exit(exit_code(met))
 
 
 def _costs(plan: "Plan", names: Sequence[str], causal: str, recompute: str, count_seed: bool) -> "list[Cost]":
@@ -109,7 +112,8 @@ def _costs(plan: "Plan", names: Sequence[str], causal: str, recompute: str, coun
     try:
         return costs(plan, accounts(plan, names, causal, recompute), count_seed)
     except ValueError as error:
-        raise fail("bad-account", f"{plan.name} cannot be counted so: {error}", subject=plan.name) from error
+        subject = plan.name if CONVENTIONS.keys() >= set(names) else "--convention"
+        raise fail("bad-account", f"{plan.name} cannot be counted so: {error}", subject=subject) from error
 
 
 def _throughput(words: Sequence[str]) -> "Throughput":

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from raptr_dsl.cli.common import (
-    Once,
     compilation_of,
+    format_option,
     is_plan,
     output_console,
     print_trimmed,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from raptr_dsl.ir.plan import Plan
+    from raptr_dsl.render import Format
     from raptr_dsl.report.difference import Change
 
 REFUTED = "requirement-refuted"
@@ -32,9 +33,9 @@ REFUTED = "requirement-refuted"
 @click.argument("a", type=click.Path(readable=False), metavar="A")
 @click.argument("b", type=click.Path(readable=False), metavar="B")
 @schedule_options
-@click.option("--format", cls=Once, type=click.Choice(["text", "json"]), default="text", help="text (default) or json.")
+@format_option
 @click.pass_context
-def command(ctx: click.Context, a: str, b: str, format: str, **overrides: Any) -> None:
+def command(ctx: click.Context, a: str, b: str, format: "Format", **overrides: Any) -> None:
     """Compares what two schedules or saved plans mean: run, stages, cost, coverage and requirements.
 
     Comments, layout, names, and how a file is cut into parts do not count. Options are of both schedules; plans stay
@@ -52,7 +53,7 @@ def command(ctx: click.Context, a: str, b: str, format: str, **overrides: Any) -
             told = [as_data(one) for one in error.diagnostics]
             click.echo(json.dumps({"equal": None, "diagnostics": told}, indent=2))
         else:
-            show_diagnostics(error.diagnostics)
+            show_diagnostics(error.diagnostics, format)
         ctx.exit(2)
     found = differences(mine, theirs, my_requirements, their_requirements)
     if format == "json":

@@ -10,7 +10,9 @@ from raptr_dsl.cli.common import Once, schedule_options
 
 @click.command(short_help="Render a library of schedules to Markdown or HTML.")
 @click.argument("library", metavar="FOLDER|std")
-@click.option("-o", "--output", cls=Once, type=click.Path(path_type=Path), metavar="FILE", help="NAME.md or NAME.html.")
+@click.option(
+    "-o", "--out", "output", cls=Once, type=click.Path(path_type=Path), metavar="FILE", help="NAME.md or NAME.html."
+)
 @schedule_options
 @click.pass_context
 def command(ctx: click.Context, library: str, output: Path | None, **overrides: Any) -> None:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raptr_dsl.cli.common import STDIN, compilation_of, format_option, is_plan, schedule_options, show_diagnostics
+from raptr_dsl.cli.common import (
+    STDIN,
+    compilation_of,
+    exit_code,
+    format_option,
+    is_plan,
+    schedule_options,
+    show_diagnostics,
+)
 from raptr_dsl.cli.output import difference, rewrite
 from raptr_dsl.diagnostics import Diagnostic, fail, with_edits
 
@@ -39,8 +47,7 @@ def command(ctx: click.Context, file: str, write: bool, format: "Format", **over
     if solved and write:
         _write(Path(file), compilation)
     _show(compilation, file, written=solved and write, format=format)
-    if not compilation.ok:
-        ctx.exit(1)
+    ctx.exit(exit_code(compilation.diagnostics))
 
 
 def _show(compilation: "Compilation", file: str, *, written: bool, format: "Format") -> None:

@@ -1,4 +1,4 @@
-"""Values of parameters that come as text (`--param start=6/12`), read as expressions of the language."""
+"""Pieces of the language that come as the text of an option: `--param start=6/12`, `--budget 'flops <= 75%'`."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -11,21 +11,16 @@ from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.parser import parse
 
-_BEFORE = "let value = "
-"""The language has no file that is one expression; this makes one of it, and is taken out of every place again."""
-
 
 def arguments_of(params: Mapping[str, str], diagnostics: Diagnostics) -> dict[str, Argument]:
     """Each value with a source of its own, `--param NAME`; mistakes are recorded, and left out."""
     arguments: dict[str, Argument] = {}
     for name, text in params.items():
-        source = Source(f"--param {name}", text)
-        problems = Diagnostics()
-        file = parse(Source(source.name, _BEFORE + text), problems)
-        diagnostics.extend(_moved(problem, source) for problem in problems)
-        match file.statements:
+        source, problems = Source(f"--param {name}", text), Diagnostics()
+        statements = parse_behind("let value = ", source, problems)
+        diagnostics.extend(problems)
+        match statements:
             case (ast.Let(value=value),) if not problems.has_errors:
-                value = _moved(value, source)
                 arguments[name] = Argument(name, value, Scope(diagnostics), value.span)
             case _ if not problems.has_errors:
                 whole = Span(source, 0, len(text))
@@ -33,13 +28,21 @@ def arguments_of(params: Mapping[str, str], diagnostics: Diagnostics) -> dict[st
     return arguments
 
 
-def _moved(node: Any, source: Source) -> Any:
-    """A node or a diagnostic with all its spans in the value's own source."""
+def parse_behind(words: str, source: Source, diagnostics: Diagnostics) -> tuple[ast.Statement, ...]:
+    """The statements of a text that is no file by itself, but is one behind some words, without those in any place."""
+    problems = Diagnostics()
+    file = parse(Source(source.name, words + source.text), problems)
+    diagnostics.extend(_moved(problem, source, len(words)) for problem in problems)
+    return _moved(file.statements, source, len(words))
+
+
+def _moved(node: Any, source: Source, by: int) -> Any:
+    """A node or a diagnostic with all its spans in a source of its own, so many characters further to the left."""
     if isinstance(node, Span):
-        start, end = (max(0, offset - len(_BEFORE)) for offset in (node.start, node.end))
+        start, end = (max(0, offset - by) for offset in (node.start, node.end))
         return Span(source, start, end)
     if isinstance(node, tuple):
-        return tuple(_moved(item, source) for item in node)
+        return tuple(_moved(item, source, by) for item in node)
     if hasattr(node, "__dataclass_fields__"):
-        return replace(node, **{field.name: _moved(getattr(node, field.name), source) for field in fields(node)})
+        return replace(node, **{field.name: _moved(getattr(node, field.name), source, by) for field in fields(node)})
     return node

@@ -36,10 +36,15 @@ def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diag
 
 def requirement_text(requirement: Requirement) -> str:
     """A requirement in the language's own words, normalised."""
+    value = value_text(requirement.value.value, not requirement.value.is_count)
+    return f"{metric_text(requirement)} {requirement.op} {value}"
+
+
+def metric_text(requirement: Requirement) -> str:
+    """What is compared: `flops(blocks, case=worst)`."""
     options = [requirement.target] if requirement.target else []
     options += [f"{name}={_option_text(value)}" for name, value in sorted(requirement.options.items())]
-    metric = requirement.metric + (f"({', '.join(options)})" if options else "")
-    return f"{metric} {requirement.op} {value_text(requirement.value.value, not requirement.value.is_count)}"
+    return requirement.metric + (f"({', '.join(options)})" if options else "")
 
 
 def _option_text(value: str) -> str:
@@ -73,7 +78,7 @@ def _refute(question: Question, answer: Answer, number: int, origins: Origins, d
         span or costliest,
         label="this stage costs most" if costliest else f"{found}, {relation} {wanted}",
         notes=(*_arithmetic(question), *_of_a_lost_percent_sign(question)) if requirement.metric == "flops" else (),
-        help=_help(question, answer.value),
+        help=_help(question, answer.value, is_budget=span is None or span.source.name.startswith("--")),
         subject=origins.at(("requirements", number)).text,
     )
 
@@ -85,14 +90,15 @@ def _of_a_lost_percent_sign(question: Question) -> tuple[str, ...]:
     return (f"{wanted} is a count of FLOPs; a share of full training is written {wanted}%",)
 
 
-def _help(question: Question, value: Fraction) -> str:
+def _help(question: Question, value: Fraction, *, is_budget: bool) -> str:
     """An edit that mends it: the nearest requirement that holds, in the language's spelling, where there is one."""
     op = question.requirement.op
-    if question.relative:
-        return f"change the stages, or require {op} {share_text(value)}"
-    if op == "==" and value.denominator != 1:
+    if not question.relative and op == "==" and value.denominator != 1:
         return "change the stages: no whole number is what this schedule has"
-    return f"change the stages, or require {op} {floor(value) if op == '>=' else ceil(value)}"
+    nearest = share_text(value) if question.relative else str(floor(value) if op == ">=" else ceil(value))
+    if is_budget:
+        return f"change the stages, or give --budget '{metric_text(question.requirement)} {op} {nearest}'"
+    return f"change the stages, or require {op} {nearest}"
 
 
 def _costliest_span(question: Question, origins: Origins) -> Span | None:

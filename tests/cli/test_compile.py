@@ -108,7 +108,7 @@ def test_parameters(raptr, tmp_path) -> None:
     assert raptr("compile", "p.raptr", "--param", "start=3/12").code == 0
     plan = raptr_dsl.load_plan(tmp_path / "p.plan.json")
     assert plan.stages[0].axes["depth"].sizes[0].value == 3
-    assert raptr("compile", "p.raptr", "--param", "start=2").code == 1
+    assert raptr("compile", "p.raptr", "--param", "start=2").code == 2
 
 
 def test_the_plan_is_written_where_the_command_runs_not_beside_the_schedule(raptr, tmp_path) -> None:
@@ -204,7 +204,7 @@ def test_a_backend_that_can_run_it(raptr, bert) -> None:
 
 def test_a_backend_that_is_not_there(raptr, bert, tmp_path) -> None:
     done = raptr("compile", bert.name, "--backend", "touch")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2, "")
     assert "did you mean torch?" in done.err
     assert not (tmp_path / "bert.plan.json").exists()
 

@@ -57,7 +57,7 @@ def test_other_accounts(raptr, bert) -> None:
     assert "506,250" in steps["6nd"]  # three quarters of 675,000
     assert "539,826" in steps["megatron"]  # 20447/25567: the head counts at every position
     done = raptr("controls", bert, "--convention", "megatorn")
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2, "")
     assert "error[bad-account]" in done.err and "did you mean megatron?" in done.err
 
 

@@ -161,7 +161,7 @@ def test_relative_to_as_many_tokens(raptr, tmp_path) -> None:
 )
 def test_gpu_hours_that_say_nothing(raptr, bert, words: tuple[str, str], said: str) -> None:
     done = raptr("cost", bert, "--gpu-hours", *words)
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2, "")
     assert "error[bad-gpu-hours]" in done.err and said in done.err
     assert "tflops=989 mfu=40%" in done.err
     told = json.loads(raptr("cost", bert, "--gpu-hours", *words, "--format", "json").out)
@@ -178,7 +178,7 @@ def test_gpu_hours_that_say_nothing(raptr, bert, words: tuple[str, str], said: s
 )
 def test_accounts_that_cannot_be_made(raptr, bert, options: tuple[str, ...], said: str) -> None:
     done = raptr("cost", bert, *options)
-    assert (done.code, done.out) == (1, "")
+    assert (done.code, done.out) == (2 if "megatorn" in options else 1, "")
     assert "error[bad-account]" in done.err and said in done.err
 
 
@@ -224,3 +224,10 @@ def test_what_fills_buckets_has_a_column_of_its_own_where_there_are_buckets(rapt
     for one, other in zip(*accounts, strict=True):
         assert one["total"] == other["total"]
         assert other["padded"] == other["stages"][0]["padded"] != "0" == other["stages"][1]["padded"]
+
+
+def test_what_is_wrong_as_annotations(raptr, bert, tmp_path) -> None:
+    (tmp_path / "bad.raptr").write_text("stage depth=6/12 steps=20%\n")
+    done = raptr("cost", "bad.raptr", bert, "--format", "github")
+    assert done.code == 1 and done.out.startswith("::error file=bad.raptr,line=1,")
+    assert "stage (matmul)" in done.out, "the other file is counted"

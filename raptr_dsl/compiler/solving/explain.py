@@ -6,7 +6,7 @@ from fractions import Fraction
 from raptr_dsl.compiler.solving.durations import Undecided
 from raptr_dsl.compiler.solving.holes import Hole
 from raptr_dsl.compiler.solving.trial import Bench, Trial
-from raptr_dsl.compiler.verify import requirement_text, value_text
+from raptr_dsl.compiler.verify import metric_text, value_text
 from raptr_dsl.diagnostics import Diagnostics, Edit, Label
 from raptr_dsl.ir.schedule import Requirement
 from raptr_dsl.wording import share_text
@@ -165,14 +165,14 @@ class Told:
 
     def _requirements(self, trial: Trial) -> str:
         found = [
-            f"{_metric(requirement)} is {_value(requirement, answer)}"
+            f"{metric_text(requirement)} is {_value(requirement, answer)}"
             for requirement, answer in zip(self.bench.requirements, trial.answers, strict=True)
         ]
         return ", ".join(found)
 
     def _misses(self, trial: Trial) -> str:
         missed = [
-            f"{_metric(requirement)} is {_value(requirement, answer)}, not "
+            f"{metric_text(requirement)} is {_value(requirement, answer)}, not "
             f"{requirement.op} {_value(requirement, requirement.value.value)}"
             for requirement, answer, holds in zip(self.bench.requirements, trial.answers, trial.holds, strict=True)
             if not holds
@@ -182,7 +182,7 @@ class Told:
     def _ranges(self) -> list[str]:
         """What each requirement's metric was, over all values tried."""
         return [
-            f"{_metric(requirement)} is between {_value(requirement, low)} and {_value(requirement, high)} "
+            f"{metric_text(requirement)} is between {_value(requirement, low)} and {_value(requirement, high)} "
             "in what was tried"
             for requirement, (low, high) in zip(self.bench.requirements, self.bench.ranges, strict=True)
             if low != high
@@ -198,10 +198,6 @@ class Told:
             help=help,
             notes=notes,
         )
-
-
-def _metric(requirement: Requirement) -> str:
-    return requirement_text(requirement).rsplit(" ", 2)[0]
 
 
 def _value(requirement: Requirement, value: Fraction) -> str:
