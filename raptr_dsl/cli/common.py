@@ -140,12 +140,13 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], format: "Format" = "text
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
     """0 without errors; 2 if the command is to be written otherwise, for an option has a wrong value; else 1.
 
-    That a schedule does not meet a `--budget` is an error of the schedule.
+    That a schedule does not meet a `--budget` is an error of the schedule, and a folder that `--out` names may be in the
+    way without the command being wrong.
     """
     errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
     wrong = [error for error in errors if error.code != "requirement-refuted"]
     places = [error.span.source.name if error.span else error.subject for error in wrong]
-    return 2 if any(place.startswith("--") for place in places) else 1 if errors else 0
+    return 2 if any(place.startswith("--") and place != "--out" for place in places) else 1 if errors else 0
 
 
 def counted(diagnostics: Sequence[Diagnostic]) -> str:

@@ -24,7 +24,7 @@ EVALUATIONS, EVAL_BATCHES = 16, 32
 
 
 @click.command(short_help="Train by a schedule, beside a dense control of equal FLOPs.")
-@click.option("--out", cls=Once, type=click.Path(), default="demo-out", help="Where everything goes. [demo-out]")
+@click.option("-o", "--out", cls=Once, type=click.Path(), default="demo-out", help="Where everything goes. [demo-out]")
 @click.option("--steps", cls=Once, type=Count(16), default=STEPS, help=f"Steps of the schedule. [{STEPS:,}]")
 @click.option("--model", cls=Once, default="demo", metavar="NAME|FILE", help="What to train. [demo]")
 @click.option("--fresh", is_flag=True, help="Throw away the demo that OUT holds, and begin anew.")
