@@ -22,16 +22,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A requirement put to a bound schedule, under the seed of the run."""
+    """A requirement put to a bound schedule, under the seed of the run.
+
+    Attributes:
+        in_whole_steps: whether stages weigh by the steps they have, also where rule 38 takes their exact durations.
+    """
 
     bound: BoundSchedule
     plan: Plan
     requirement: Requirement
+    in_whole_steps: bool = False
 
     @property
     def relative(self) -> bool:
         """Whether it asks for a share rather than a count (rule 37)."""
         return not self.requirement.value.is_count
+
+    @property
+    def weighs_durations(self) -> bool:
+        """Whether stages weigh by their exact durations (rule 38)."""
+        return self.relative and not self.in_whole_steps
 
     def option(self, name: str, default: str) -> str:
         return self.requirement.options.get(name, default)
@@ -93,8 +103,8 @@ def flop_report(question: Question) -> FlopReport:
     accounting, case = _accounting(question), question.option("case", "mean")
     if case == "seed":
         return question.plan.flops(accounting.convention, "seed", accounting.causal, accounting.recompute)
-    bound = question.bound
-    return run_report(bound.shape, bound.stages, "worst" if case == "worst" else "mean", question.relative, accounting)
+    bound, counted = question.bound, "worst" if case == "worst" else "mean"
+    return run_report(bound.shape, bound.stages, counted, question.weighs_durations, accounting)
 
 
 def _flops(question: Question) -> Answer:
@@ -102,7 +112,7 @@ def _flops(question: Question) -> Answer:
     is_total = question.requirement.target == "total"
     part, whole = (report.total, report.full_total) if is_total else (report.blocks, report.full_blocks)
     if question.option("per", "steps") == "tokens" and question.relative:
-        whole *= _token_share(question.bound)
+        whole *= _token_share(question)
     is_drawn = question.option("case", "mean") == "seed"
     return Answer(
         Fraction(part) / whole if question.relative else Fraction(part),
@@ -111,9 +121,9 @@ def _flops(question: Question) -> Answer:
     )
 
 
-def _token_share(bound: BoundSchedule) -> Fraction:
+def _token_share(question: Question) -> Fraction:
     """How many tokens the steps of a run see, of those that full ones would (rule 37)."""
-    total = Fraction(0)
+    total, bound = Fraction(0), question.bound
     for stage in bound.stages:
         for segment in segments(stage, bound.shape):
             shares = (
@@ -121,7 +131,8 @@ def _token_share(bound: BoundSchedule) -> Fraction:
                 for name, axis in AXES.items()
                 if axis.thins_tokens and name in segment.axes
             )
-            total += prod(shares, start=Fraction(segment.steps)) * stage.duration / stage.steps
+            weight = stage.duration / stage.steps if question.weighs_durations else Fraction(1)
+            total += prod(shares, start=Fraction(segment.steps)) * weight
     return total / bound.steps
 
 
@@ -164,7 +175,7 @@ def _mean(question: Question) -> Answer:
             ),
             Fraction(0),
         )
-        weight = stage.duration if question.relative else Fraction(stage.steps)
+        weight = stage.duration if question.weighs_durations else Fraction(stage.steps)
         total += mean * weight / stage.steps
     return Answer(total / question.bound.steps)
 

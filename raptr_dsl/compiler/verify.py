@@ -1,6 +1,7 @@
 """Proves or refutes a schedule's requirements before anything is trained (rules 37–39)."""
 
 import operator
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, floor
 
@@ -28,7 +29,7 @@ def verify(bound: BoundSchedule, plan: Plan, origins: Origins, diagnostics: Diag
             continue
         answer = METRICS[requirement.metric].evaluate(question)
         if HOLDS[requirement.op](answer.value, requirement.value.value):
-            proven.append(Proven(text=requirement_text(requirement), value=_answer_text(answer, question.relative)))
+            proven.append(Proven(text=requirement_text(requirement), value=_answer_text(answer, question)))
             continue
         _refute(question, answer, number, origins, diagnostics)
     return tuple(proven)
@@ -59,10 +60,27 @@ def value_text(value: Fraction, relative: bool) -> str:
     return exact if exact.endswith("%") else f"{exact} ≈ {float(value):.2%}"
 
 
-def _answer_text(answer: Answer, relative: bool) -> str:
-    """`75%`, `488,118, for seed 17`, `at least 489,361, for every seed`."""
-    value = " ".join(filter(None, [answer.bound, value_text(answer.value, relative)]))
+def _answer_text(answer: Answer, question: Question) -> str:
+    """`75%`, `488,118, for seed 17`, `at least 489,361, for every seed`,
+    `75% by exact durations, 74.92% in whole steps`.
+
+    Where the borders of stages were rounded, the steps that are trained come to another share than the one that is
+    required of durations (rule 38): whoever reads the plan's FLOPs beside it is told of both.
+    """
+    value = " ".join(filter(None, [answer.bound, value_text(answer.value, question.relative)]))
+    rounded = _in_whole_steps(question)
+    if rounded is not None and f"{float(rounded):.2%}" != f"{float(answer.value):.2%}":
+        value += f" by exact durations, {float(rounded):.2%} in whole steps"
     return ", ".join(filter(None, [value, answer.proof]))
+
+
+def _in_whole_steps(question: Question) -> Fraction | None:
+    """The value over the steps that stages really have, where that may differ."""
+    metric = METRICS[question.requirement.metric]
+    is_rounded = any(stage.duration != stage.steps for stage in question.bound.stages)
+    if not (metric.weighed and question.weighs_durations and is_rounded):
+        return None
+    return metric.evaluate(replace(question, in_whole_steps=True)).value
 
 
 def _refute(question: Question, answer: Answer, number: int, origins: Origins, diagnostics: Diagnostics) -> None:
@@ -74,7 +92,7 @@ def _refute(question: Question, answer: Answer, number: int, origins: Origins, d
     costliest = None if span else _costliest_span(question, origins)  # a budget stands nowhere in the file
     diagnostics.add(
         "requirement-refuted",
-        f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question.relative)}",
+        f"{requirement_text(requirement)} does not hold: it is {_answer_text(answer, question)}",
         span or costliest,
         label="this stage costs most" if costliest else f"{found}, {relation} {wanted}",
         notes=(*_arithmetic(question), *_of_a_lost_percent_sign(question)) if requirement.metric == "flops" else (),

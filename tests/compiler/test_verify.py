@@ -5,6 +5,7 @@ from fractions import Fraction
 import pytest
 
 from raptr_dsl import check_text, compile_text
+from raptr_dsl.api import Options
 
 BERT = "model bert-base\nsteps 1200\nkeep depth=[first, last]\n"
 EQUAL = "".join(f"stage depth={k}/12 steps=25%\n" for k in (6, 8, 10, 12))
@@ -54,6 +55,19 @@ def test_rule_38_relative_requirements_weigh_exact_durations() -> None:
     assert holds("flops == 75%", text)
     plan = compile_text(text)
     assert plan.flops().ratio_blocks != Fraction(3, 4)
+
+
+def test_rule_38_both_values_are_told_where_rounded_borders_make_them_differ() -> None:
+    stages = "".join(f"stage depth={k}/12 steps=25%\n" for k in (6, 8, 10)) + "stage steps=rest\n"
+    text = f"model bert-base\n{stages}require flops == 75%\nrequire mean(depth) == 75%\nrequire mean(depth) >= 8\n"
+    both = "75% by exact durations, 74.91% in whole steps"
+    plan = compile_text(text, steps=97)
+    assert [one.value for one in plan.proven] == [both, both, "≈ 8.99"]
+    assert f"{float(plan.flops().ratio_blocks):.2%}" == "74.91%"
+    assert [one.value for one in compile_text(text, steps=100).proven] == ["75%", "75%", "9"]
+    assert compile_text(text, steps=675_001).proven[0].value == "75%", "the same in print"
+    refuted = check_text(text.replace("flops == 75%", "flops <= 74.95%"), Options(steps=97)).diagnostics
+    assert f"it is {both}" in refuted[0].message
 
 
 def test_rule_38_random_counts_have_expectation_worst_case_and_seed() -> None:
