@@ -68,9 +68,9 @@ class Replacing(Lion):
     """The same, making its state anew instead of writing to it."""
 
     def step(self, closure=None):
-        super().step(closure)
         for state in self.state.values():
             state["momentum"] = state["momentum"].clone()
+        super().step(closure)
 
 
 class Normalised(Optimizer):

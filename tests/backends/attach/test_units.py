@@ -23,12 +23,12 @@ AXES = ("heads", "width")
 
 
 def thinned(family: str, factor: float = 1.5) -> dict[str, Any]:
-    """Other units in every block; one block with all of them, and one with none."""
+    """Other units in every block; one block with all of them, and one with none. Hidden units have unequal factors."""
     shape, masks = shape_of(family), {}
     for axis, units in (("heads", shape.kv_heads), ("width", shape.ffn // shape.width_group)):
         on = np.zeros((shape.blocks, units), bool)
         on[0, ::2], on[1, 1:], on[2] = True, True, True
-        masks[axis] = mask(shape, axis, on, factor)
+        masks[axis] = mask(shape, axis, on, factor * np.linspace(1, 1.5, units) if axis == "width" else factor)
     return masks
 
 
