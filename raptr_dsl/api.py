@@ -150,6 +150,10 @@ def _compile(source: Source, options: Options, diagnostics: Diagnostics, complet
 
     passed = _bound(file, options, diagnostics, complete)
     if passed.bound is None or passed.plan is None:
+        if diagnostics.has_errors:
+            from raptr_dsl.compiler.independent import further_mistakes  # most files have none
+
+            diagnostics.extend(further_mistakes(file, diagnostics, _passes(options, complete)))
         return ended(passed)
     mistakes = Diagnostics()
     proven = verify(passed.bound, passed.plan, passed.origins, mistakes)

@@ -43,6 +43,8 @@ def spec_of(given: Given, statement: ast.Statement, word: str, scope: Scope) -> 
             help="keep one of the two",
         )
         return None
+    if given.meant & set(DURATIONS):
+        return None
     end = Span(statement.span.source, statement.span.end, statement.span.end)
     can_be_rest = _can_be_rest(statement, scope)
     scope.diagnostics.add(

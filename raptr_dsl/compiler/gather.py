@@ -42,7 +42,8 @@ KEEP = Kind("keep", sizes=True)
 class Given:
     """The attributes of one statement: `depth=`, `depth.scale=`, `scale=`, `freeze=`, `steps=`.
 
-    `refused`: whether there was one more that nobody knows; it may have been the size of an axis.
+    `refused`: whether there was one more that nobody knows; it may have been the size of an axis. `meant`: the words
+    that those were likely to be.
     """
 
     sizes: dict[str, ast.Attribute] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Given:
     whole: dict[str, ast.Attribute] = field(default_factory=dict)
     words: dict[str, ast.Attribute] = field(default_factory=dict)
     refused: bool = False
+    meant: set[str] = field(default_factory=set)
 
 
 def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnostics) -> Given:
@@ -76,7 +78,7 @@ def gather(attributes: Iterable[ast.Attribute], kind: Kind, diagnostics: Diagnos
         elif kind.settings and name in STAGE_ATTRIBUTES:
             place = given.whole
         else:
-            _refuse(attribute, kind, diagnostics)
+            given.meant.add(_refuse(attribute, kind, diagnostics))
             given.refused = True
             continue
         if name in place:
@@ -98,7 +100,8 @@ def _refuse_twice(attribute: ast.Attribute, first: ast.Attribute, diagnostics: D
     )
 
 
-def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> None:
+def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> str:
+    """Records an attribute that the statement does not have; the one that is likely to be meant, "" if none is."""
     name = attribute.name.text
     if kind is DEFAULT and (name in AXES or name in DURATIONS):
         diagnostics.add(
@@ -107,7 +110,7 @@ def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> N
             attribute.span,
             help=f"write {attribute.span.text} on each stage",
         )
-        return
+        return ""
     legal = kind.legal()
     nearest = did_you_mean(name, legal)
     help = f"did you mean `{nearest}`?" if nearest else "legal here: " + ", ".join(legal)
@@ -122,6 +125,7 @@ def _refuse(attribute: ast.Attribute, kind: Kind, diagnostics: Diagnostics) -> N
         help=help,
         fix=Edit(attribute.name.span, nearest) if nearest else None,
     )
+    return nearest
 
 
 def _refuse_dotted(attribute: ast.Attribute, axis: ast.Name, kind: Kind, diagnostics: Diagnostics) -> None:
