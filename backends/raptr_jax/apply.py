@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.diagnostics import fail
-from raptr_dsl.flops import block_cost
+from raptr_dsl.flops import MATMUL, block_cost
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import AxisMask, Step
+from raptr_jax.experts import tiling
 from raptr_jax.scan import BlockMask, Tree, block_mask
 
-PER_BLOCK = ("heads", "width")
+PER_BLOCK: tuple[str, ...] = ("heads", "width", "experts")
+"""Axes of units of weights within a block, in the order of `Span`."""
 
 
 class Rows(NamedTuple):
@@ -47,6 +49,7 @@ class Span(NamedTuple):
 
     heads: Rows | None = None
     width: Rows | None = None
+    experts: Rows | None = None
     positions: Array | NDArray[np.int32] | None = None
 
 
@@ -164,19 +167,42 @@ def masks_of(step: Step, stage: BoundStage, layers: int, dtype: Any) -> Masks:
     )
 
 
-def padded_flops(step: Step, stage: BoundStage, shape: ModelShape) -> int:
-    """FLOPs of the idle blocks that are computed to fill the bucket of a step, and discarded."""
+def padded_flops(step: Step, stage: BoundStage, shape: ModelShape, sequences: int, micro_batches: int) -> int:
+    """FLOPs of what is computed to fill up a shape, and discarded.
+
+    Those are the idle blocks in the bucket of a step, and the rows of zeros in the tiles of experts.
+
+    Args:
+        sequences: of the step, run in so many micro-batches.
+    """
     depth = step.axes.get("depth")
-    if depth is None:
-        return 0
-    blocks, runs = _filled(depth.on[0], stage)
-    if runs is None:
-        return 0
+    on = np.ones(shape.layers, dtype=bool) if depth is None else depth.on[0]
+    blocks, runs = _filled(on, stage)
     units = {axis: mask.on for axis, mask in step.axes.items() if AXES[axis].per_block}
-    return sum(
+    idle = sum(
         int(block_cost(shape, {axis: Fraction(int(on[block].sum()), on.shape[1]) for axis, on in units.items()}))
-        for block in blocks[~runs]
+        for block in ([] if runs is None else blocks[~runs])
     )
+    return idle + (_padded_by_tiles(step, shape, blocks, sequences, micro_batches) if shape.has_experts else 0)
+
+
+def _padded_by_tiles(
+    step: Step, shape: ModelShape, blocks: NDArray[np.int64], sequences: int, micro_batches: int
+) -> int:
+    """FLOPs of the rows of zeros in the tiles of these blocks' experts, in training."""
+    depth, seq = step.axes.get("depth"), step.axes.get("seq")
+    positions, experts = step.axes.get("positions"), step.axes.get("experts")
+    trains = np.ones(len(blocks), dtype=bool) if depth is None or depth.trains is None else depth.trains[0, blocks]
+    flows = np.logical_or.accumulate(trains) if "embed" in step.frozen else np.ones(len(blocks), dtype=bool)
+    costs, total = MATMUL.costs(shape), 0
+    for block, trained, flowing in zip(blocks, trains, flows, strict=True):
+        seen = shape.seq if seq is None else int(seq.on.sum())
+        seen = seen if positions is None else int(positions.on[block].sum())
+        rows = sequences // micro_batches * seen * shape.top_k
+        padding = tiling(rows, shape.experts if experts is None else int(experts.on[block].sum())).rows - rows
+        of_all = sum(costs.block(part, 0, bool(trained), bool(flowing)) for part in ("ffn.input", "ffn.output"))
+        total += Fraction(of_all * padding * micro_batches, shape.tokens * shape.top_k)
+    return int(total)
 
 
 def _filled(on: NDArray[np.bool_], stage: BoundStage) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
@@ -247,9 +273,9 @@ def _spans(
     alike = groupby(enumerate(active), lambda at: [at[0] < still, *(count[at[1]] for count in counts)])
     for _, members in alike:
         blocks = np.array([block for _, block in members], dtype=np.int64)
-        heads, width = (_rows(units[axis], blocks, dtype) if axis in units else None for axis in PER_BLOCK)
+        rows = {axis: _rows(units[axis], blocks, dtype) for axis in PER_BLOCK if axis in units}
         positions = _index(units["positions"].on[blocks]) if "positions" in units else None
-        yield len(blocks), Span(heads, width, positions)
+        yield len(blocks), Span(**rows, positions=positions)
 
 
 def _rows(mask: AxisMask, blocks: NDArray[np.int64], dtype: Any) -> Rows:

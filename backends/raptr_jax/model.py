@@ -17,9 +17,10 @@ from flax import nnx
 from jax import Array
 from numpy.typing import NDArray
 
-from raptr_dsl.backend.network import GELU, NORM_EPS, initial_values, parameters
+from raptr_dsl.backend.network import GELU, NORM_EPS, ffn_units, initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
-from raptr_jax.apply import Masks, Rows
+from raptr_jax.apply import PER_BLOCK, Masks, Rows
+from raptr_jax.experts import Weights, mixture
 from raptr_jax.mesh import by_batch, regathering, replicate
 from raptr_jax.scan import scan_blocks, take
 
@@ -106,6 +107,36 @@ class FeedForward(nnx.Module):
         return self.down(jax.nn.silu(self.gate(x, rows)) * up, rows)
 
 
+class Experts(nnx.Module):
+    """Feed-forward parts of which each token is computed by `top_k`, those that a router scores highest."""
+
+    def __init__(self, values: Values, shape: ModelShape) -> None:
+        self.top_k = shape.top_k
+        self.router = Router(values["router"])
+        self.gate = InputProjection(values["gate"]) if "gate" in values else None
+        self.up, self.down = InputProjection(values["up"]), OutputProjection(values["down"])
+
+    def __call__(self, x: Array, rows: Rows | None) -> Array:
+        """[batch, seq, hidden] → [batch, seq, hidden]."""
+        gate = (None, None) if self.gate is None else (self.gate.weight[...], self.gate.bias[...])
+        weights = replicate(Weights(self.up.weight[...], self.up.bias[...], self.down.weight[...], *gate))
+        tokens, index = x.reshape(-1, x.shape[-1]), None if rows is None else rows.index
+        mixed = mixture(tokens, self.router(tokens, rows), weights, index, self.top_k)
+        return mixed.reshape(x.shape) + self.down.bias[...].astype(x.dtype)
+
+
+class Router(nnx.Module):
+    """Scores of experts, `x @ Wᵀ`: weight `[experts, hidden]`."""
+
+    def __init__(self, values: Values) -> None:
+        self.weight = nnx.Param(values["weight"])
+
+    def __call__(self, tokens: Array, rows: Rows | None) -> Array:
+        """[tokens, hidden] → [tokens, count]."""
+        weight = self.weight[...] if rows is None else take(self.weight[...], rows.index)
+        return jnp.einsum("nd,ed->ne", tokens, replicate(weight.astype(tokens.dtype)))
+
+
 class Block(nnx.Module):
     """Attention, then feed-forward, each behind its norm."""
 
@@ -115,15 +146,25 @@ class Block(nnx.Module):
             Attention(values["attention"], shape),
         )
         self.ffn_norm, self.ffn = Norm(values["ffn_norm"], dtype), FeedForward(values["ffn"])
+        if shape.has_experts:
+            self.ffn = Experts(values["ffn"], shape)
+        self.ffn_axis = ffn_units(shape)[0]
 
-    def __call__(self, y: Array, heads: Rows | None, width: Rows | None) -> tuple[Array, Array]:
-        """y[batch, seq, hidden] → the same, and int32[4] that ran: blocks, groups of heads and hidden units, positions.
+    def __call__(self, y: Array, *units: Rows | None) -> tuple[Array, Array]:
+        """A part without any unit on is its output bias alone.
 
-        A part without any unit on is its output bias alone.
+        Args:
+            y: [batch, seq, hidden]. units: those that run, by `PER_BLOCK`.
+
+        Returns:
+            y, and int32[2 + axes] that ran: blocks, units by `PER_BLOCK`, positions.
         """
-        ran = 1, _count(heads, self.attention.key), _count(width, self.ffn.up), y.shape[1]
-        y += self.attention(self.attention_norm(y), heads) if ran[1] else self.attention.output.bias[...]
-        y += self.ffn(self.ffn_norm(y), width) if ran[2] else self.ffn.down.bias[...]
+        rows: dict[str, Rows | None] = dict(zip(PER_BLOCK, units, strict=True))
+        heads, ffn = rows["heads"], rows[self.ffn_axis]
+        counts = {"heads": _count(heads, self.attention.key), self.ffn_axis: _count(ffn, self.ffn.up)}
+        ran = 1, *(counts.get(axis, 0) for axis in PER_BLOCK), y.shape[1]
+        y += self.attention(self.attention_norm(y), heads) if counts["heads"] else self.attention.output.bias[...]
+        y += self.ffn(self.ffn_norm(y), ffn) if counts[self.ffn_axis] else self.ffn.down.bias[...]
         return y, jnp.array(ran, dtype=jnp.int32)
 
 
@@ -151,8 +192,7 @@ class Transformer(nnx.Module):
             masks: what runs; None for everything.
 
         Returns:
-            [batch, p, vocab] (or [batch, seq, vocab]), and int32[4] by axis: blocks, groups of heads, of hidden units,
-            positions.
+            [batch, p, vocab] (or [batch, seq, vocab]), and int32[2 + axes]: blocks, units by `PER_BLOCK`, positions.
         """
         tokens, places = replicate((self.embedding.weight[...], self.position.weight[...]))
         y = tokens[inputs] + places[: inputs.shape[1]]
@@ -166,16 +206,15 @@ class Transformer(nnx.Module):
         """Blocks that run, a scan for each span of equal numbers of units: one, but under laws of random counts."""
         graph, stacked = nnx.split(self.blocks)
 
-        def block(
-            parameters: nnx.State, y: Array, heads: Rows | None, width: Rows | None, positions: Array | None
-        ) -> tuple[Array, Array]:
+        def block(parameters: nnx.State, y: Array, *units_and_positions: Any) -> tuple[Array, Array]:
+            *units, positions = units_and_positions
             seen = y if positions is None else y[:, positions]
-            after, ran = nnx.merge(graph, parameters)(by_batch(seen), heads, width)
+            after, ran = nnx.merge(graph, parameters)(by_batch(seen), *units)
             return after if positions is None else y.at[:, positions].set(after), ran
 
         if masks.index is not None:
             stacked = take(stacked, masks.index)
-        ran = jnp.zeros(4, dtype=jnp.int32)
+        ran = jnp.zeros(2 + len(PER_BLOCK), dtype=jnp.int32)
         for part, span, flows in masks.spans_of(stacked):
             if not flows:
                 part, y, span = jax.lax.stop_gradient((part, y, span))

@@ -18,11 +18,14 @@ from raptr_dsl.backend.checks import require_turn
 from raptr_dsl.backend.support import unsupported
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.plan import Plan, Step
-from raptr_jax.apply import PER_BLOCK, masks_of
+from raptr_jax.apply import masks_of
 from raptr_jax.examine import examine
 from raptr_jax.jitted import Jitted, Ran
 from raptr_jax.optim import Optimizer, require_idle
 from raptr_jax.scan import BlockMask, Tree, depth
+
+PER_BLOCK = ("heads", "width")
+"""Axes that a block of somebody's own gets the rows of, in this order."""
 
 
 def attach(backend: Backend, stacked: Tree, plan: Plan, optimizer: Any = None) -> Runner:
@@ -173,7 +176,7 @@ class Runner:
 
     def _mask_of(self, step: Step) -> BlockMask:
         masks = masks_of(step, self.plan.stages[step.stage], self.plan.shape.layers, self._dtype)
-        units = (masks.spans[0].heads, masks.spans[0].width) if masks.spans else ()
+        units = tuple(getattr(masks.spans[0], axis) for axis in PER_BLOCK) if masks.spans else ()
         return BlockMask(masks.index, masks.factor, units, masks.on)
 
 
