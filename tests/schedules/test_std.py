@@ -24,8 +24,10 @@ FILES = sorted(schedule_directory().glob("*.raptr"))
 T = 1200
 
 
-def shape(layers: int) -> ModelShape:
-    return ModelShape(layers=layers, heads=12, hidden=96, ffn=1536, vocab=64, seq=8, batch=2, tied=False)
+def shape(layers: int, name: str = "") -> ModelShape:
+    """A model for the schedule of that name."""
+    words = {"experts": 12, "top_k": 2} if name.endswith("experts") else {}
+    return ModelShape(layers=layers, heads=12, hidden=96, ffn=1536, vocab=64, seq=8, batch=2, tied=False, **words)
 
 
 LONG = shape(4).model_copy(update={"seq": 64})
@@ -33,7 +35,7 @@ LONG = shape(4).model_copy(update={"seq": 64})
 
 def plan_of(name: str, layers: int = 12, steps: int = T, **params: str) -> Plan:
     return compile_file(
-        schedule_directory() / f"{name}.raptr", model=shape(layers), steps=steps, seed=17, params=params
+        schedule_directory() / f"{name}.raptr", model=shape(layers, name), steps=steps, seed=17, params=params
     )
 
 
@@ -72,7 +74,7 @@ def test_the_manifest_exports_every_file() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_file_compiles_says_what_it_is_and_is_neat(path: Path) -> None:
-    checked = check_file(path, Options(model=shape(24), steps=T))
+    checked = check_file(path, Options(model=shape(24, path.stem), steps=T))
     assert checked.plan and not checked.diagnostics
     assert checked.plan.doc and len(checked.plan.doc) > 40
     source = load_source(path, Diagnostics())
@@ -82,7 +84,7 @@ def test_each_file_compiles_says_what_it_is_and_is_neat(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_file_can_be_run_as_a_part(path: Path) -> None:
     text = f"use std/{path.stem}\nrun {path.stem} steps=50%\nstage full steps=rest\n"
-    checked = check_text(text, Options(model=shape(24), steps=T))
+    checked = check_text(text, Options(model=shape(24, path.stem), steps=T))
     assert checked.plan and not checked.diagnostics
 
 
@@ -109,6 +111,16 @@ def test_raptr_of_width_and_of_heads(axis: str) -> None:
     for stage, share in zip(plan.stages, (6, 8, 10, 12), strict=True):
         mask = plan.masks(axis, stage.start, stage.stop)
         assert (mask.sum(2) == share * mask.shape[2] / 12).all()
+
+
+def test_raptr_of_experts_thins_the_router_alone() -> None:
+    plan = plan_of("raptr_experts")
+    for stage, count in zip(plan.stages, (6, 8, 10, 12), strict=True):
+        assert (plan.masks("experts", stage.start, stage.stop).sum(2) == count).all()
+    report = plan.flops()
+    shares = {part: Fraction(flops, report.full_parts[part]) for part, flops in report.parts.items()}
+    assert shares.pop("ffn.router") == Fraction(3, 4) and set(shares.values()) == {1}
+    assert plan_of("raptr_experts", small="1/3").flops().ratio_blocks < report.ratio_blocks
 
 
 def test_controls() -> None:

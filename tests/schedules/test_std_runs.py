@@ -16,8 +16,8 @@ from raptr_dsl.training.account import Account
 
 FILES = sorted(schedule_directory().glob("*.raptr"))
 STEPS = 100  # the shortest stage of all, the first of MIDAS, has one step
-MODEL_AXES = ("depth", "heads", "width")
-NEEDS = {"freezeout": {"tied": False}}
+MODEL_AXES = ("depth", "heads", "width", "experts")
+NEEDS = {"freezeout": {"tied": False}, "raptr_experts": {"experts": 12, "top_k": 2}}
 
 
 def plan_of(name: str) -> Plan:
@@ -33,7 +33,17 @@ def plan_of(name: str) -> Plan:
 
 NAMES = [path.stem for path in FILES]
 # JAX compiles a program for each size: one schedule stands for its kind.
-KINDS = ("raptr", "raptr_heads", "raptr_width", "midas", "lisa", "freezeout", "random_ltd", "sequence_warmup")
+KINDS = (
+    "raptr",
+    "raptr_experts",
+    "raptr_heads",
+    "raptr_width",
+    "midas",
+    "lisa",
+    "freezeout",
+    "random_ltd",
+    "sequence_warmup",
+)
 RUNS = [
     *(pytest.param(name, "reference") for name in NAMES),
     *(pytest.param(name, "torch", marks=pytest.mark.slow) for name in NAMES),
