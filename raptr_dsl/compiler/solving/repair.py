@@ -1,6 +1,6 @@
 """The smallest edit that meets refuted requirements: each number of the file is taken for a hole in turn."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from raptr_dsl.compiler.scope import Quantity, Scope
 from raptr_dsl.compiler.solving.durations import NUDGE, reaches
 from raptr_dsl.compiler.solving.explain import written
 from raptr_dsl.compiler.solving.holes import Hole, places_of
-from raptr_dsl.compiler.solving.trial import Bench, TooManyTrials, Trial, Unanswerable
-from raptr_dsl.compiler.verify import verify
+from raptr_dsl.compiler.solving.trial import Bench, TooManyTrials, Trial, Unanswerable, least_size
+from raptr_dsl.compiler.verify import metric_text, value_text, verify
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics, Edit, Label, with_edits
 from raptr_dsl.flops import run_report
-from raptr_dsl.source import Source
+from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast
 from raptr_dsl.syntax.parser import parse
 
@@ -51,23 +51,71 @@ class Repair(NamedTuple):
 def with_repair(file: ast.File, passed: Passed, passes: Passes, mistakes: Diagnostics) -> list[Diagnostic]:
     """The refuted requirements, the first of them with the smallest edit that meets all, if there is one.
 
-    It is looked for among edits of one number; the file with it was compiled and all its requirements hold.
+    It is looked for among edits of one number, then of one number in each of two stages; the file with it was compiled
+    and all its requirements hold. If there is none, what comes nearest is said.
     """
     told = list(mistakes)
     errors = [item for item in told if item.severity == "error"]
     if any(item.code != "requirement-refuted" for item in errors) or _is_long(passed):
         return told
     repair = min(_repairs(file, passed, passes), key=lambda repair: repair.change, default=None)
-    if repair is None or not _mends(repair.edit, passes):
-        return told
-    words = f"write {repair.hole.name}={repair.text}"
-    mended = replace(
-        errors[0],
-        help=f"{words} instead of {repair.hole.attribute.span.text}, or {_otherwise(errors[0].help)}",
-        related=(*errors[0].related, Label(repair.hole.attribute.span, f"{words} here")),
-        fix=repair.edit,
-    )
+    if repair is not None:
+        edits = [(repair.hole, repair.text)]
+        mended = _advised(errors[0], edits) if _mends([repair.edit], passes) else errors[0]
+    else:
+        mended = _with_two(file, passed, passes, errors[0])
     return [mended if item is errors[0] else item for item in told]
+
+
+def _with_two(file: ast.File, passed: Passed, passes: Passes, error: Diagnostic) -> Diagnostic:
+    """The error with an edit of two numbers, or with the one that comes nearest."""
+    from raptr_dsl.compiler.solving.pairs import search
+
+    places = _by_cost(file, passed)
+    if not places or passed.bound is None:
+        return error
+    try:
+        present = Bench(file, [places[0][0]], passes, passed.bound.shape, passed.bound.steps, 0).see(passed)
+    except Unanswerable:
+        return error
+    pair, moves = search(file, passed, passes, places, present)
+    if pair is not None and _mends([Edit(hole.span, text) for hole, text in pair.edits], passes):
+        return _advised(error, sorted(pair.edits, key=lambda edit: edit[0].span.start))
+    if not moves:
+        return error
+    nearest = moves[0]
+    values = zip(passed.bound.requirements, nearest.trial.answers, nearest.trial.holds, strict=True)
+    missed = [
+        f"{metric_text(one)} is {value_text(answer, not one.value.is_count)}"
+        for one, answer, holds in values
+        if not holds
+    ]
+    attribute, written_so = nearest.hole.attribute, f"{nearest.hole.name}={nearest.text}"
+    fact = f"no one number does it: {written_so} instead of {attribute.span.text} comes nearest"
+    return replace(
+        error,
+        related=(*error.related, Label(attribute.span, f"{written_so} comes nearest")),
+        notes=(*error.notes, f"{fact}, where {' and '.join(missed)}"),
+    )
+
+
+def _advised(error: Diagnostic, edits: Sequence[tuple[Hole, str]]) -> Diagnostic:
+    """The error with edits as its help and as one fix, from the first to the last of them."""
+    words = [f"{hole.name}={text} instead of {hole.attribute.span.text}" for hole, text in edits]
+    source = edits[0][0].span.source
+    whole = Span(source, edits[0][0].span.start, edits[-1][0].span.end)
+    inside = [
+        Edit(Span(source, hole.span.start - whole.start, hole.span.end - whole.start), text) for hole, text in edits
+    ]
+    return replace(
+        error,
+        help=f"write {' and '.join(words)}, or {_otherwise(error.help)}",
+        related=(
+            *error.related,
+            *(Label(hole.attribute.span, f"write {hole.name}={text} here") for hole, text in edits),
+        ),
+        fix=Edit(whole, with_edits(whole.text, inside)),
+    )
 
 
 def _otherwise(help: str) -> str:
@@ -88,10 +136,10 @@ def _is_long(passed: Passed) -> bool:
     return bound.steps * sum(space.sites * space.units for space in counted) > MAX_DRAWS
 
 
-def _mends(edit: Edit, passes: Passes) -> bool:
-    """Whether the file with the edit compiles and meets its requirements."""
-    source, mistakes = edit.span.source, Diagnostics()
-    passed = passes(parse(Source(source.name, with_edits(source.text, [edit])), mistakes), mistakes)
+def _mends(edits: Sequence[Edit], passes: Passes) -> bool:
+    """Whether the file with the edits compiles and meets its requirements."""
+    source, mistakes = edits[0].span.source, Diagnostics()
+    passed = passes(parse(Source(source.name, with_edits(source.text, edits)), mistakes), mistakes)
     if passed.bound is None or passed.plan is None or mistakes.has_errors:
         return False
     verify(passed.bound, passed.plan, passed.origins, mistakes)
@@ -153,17 +201,17 @@ def _repaired(bench: Bench, quantity: Quantity, present: Trial) -> tuple[Trial |
     if hole.axis:
         space = AXES[hole.axis].space(bench.shape)
         now = quantity.value / (space.units * space.group) if quantity.is_count else quantity.value
-        most, step = Fraction(1), Fraction(1, space.units)
+        most, least, step = Fraction(1), least_size(present.bound, hole.axis), Fraction(1, space.units)
     else:
         room = bench.rooms.get(0)
         if room is None or not room.takes_rest or not room.steps:
             return None, Fraction(0)
         now = quantity.value / room.steps if quantity.is_count else quantity.value
         step = 1 / room.steps
-        most = room.share / room.times - step
+        most, least = room.share / room.times - step, step
     start = present._replace(values=(now,))
     found = None if hole.axis else _along_slope(bench, start)
-    for end in (most, step):
+    for end in (most, least):
         found = found if found and found.feasible else _towards(bench, start, end, step)
     if found is None or not found.feasible:
         return None, Fraction(0)

@@ -45,6 +45,12 @@ class Room(NamedTuple):
     in_counts: bool
 
 
+def least_size(bound: BoundSchedule, axis: str) -> Fraction:
+    """The least share of an axis that any stage can have: one unit, or all that are kept."""
+    kept = (len(stage.axes[axis].keep) for stage in bound.stages if axis in stage.axes)
+    return Fraction(max(1, *kept, 1), AXES[axis].space(bound.shape).units)
+
+
 class Trial(NamedTuple):
     """A file with values in its holes, compiled.
 
@@ -253,11 +259,11 @@ class Bench:
         )
         ranges = self.ranges or [(answer, answer) for answer in answers]
         self.ranges = [(min(low, a), max(high, a)) for (low, high), a in zip(ranges, answers, strict=True)]
-        if self.nearest is None or self._miss(trial) < self._miss(self.nearest):
+        if self.nearest is None or self.miss(trial) < self.miss(self.nearest):
             self.nearest = trial
         return trial
 
-    def _miss(self, trial: Trial) -> Fraction:
+    def miss(self, trial: Trial) -> Fraction:
         """By how much a trial misses the requirements, each in parts of what is required."""
         return sum(
             (
