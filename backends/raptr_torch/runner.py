@@ -325,9 +325,7 @@ class Runner:
         was_counted = not flops.problem
         executed = flops.add(step, meter)
         if flops.problem and was_counted:
-            logger.warning(
-                "raptr: FLOPs are not counted from step %d on, nor those before: %s", step.index, flops.problem
-            )
+            logger.warning("raptr: FLOPs are not counted, since step %d: %s", step.index, flops.problem)
         return executed
 
     def require_bound(self, optimizer: Optimizer) -> None:

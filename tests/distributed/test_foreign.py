@@ -64,7 +64,10 @@ def train(model: Any, parts: str, *, shard: bool = False, ranks: int = 1, rank: 
         if ranks > 1:
             dist.all_reduce(total)
         losses.append(float(total) / ranks)
-    assert runner.audit().executed == runner.audit().planned
+    audit = runner.audit()
+    assert audit.holds and audit.flops is not None
+    assert audit.flops.is_nominal and bool(audit.flops.problem) == shard
+    assert runner.executed().flops * ranks == (0 if shard else plan.flops().total)
     runner.detach()
     assert not shard or all(isinstance(layer, FSDPModule) for layer in model.model.layers)
     return losses

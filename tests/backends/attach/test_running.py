@@ -101,7 +101,7 @@ def test_graphs_are_as_many_as_the_plan_says_and_all_are_built_by_the_warm_up(
     with torch.no_grad():
         model.eval()(**batch_of(family))
     assert runner.graphs == (kinds * (without_depth + 1),) * 2
-    assert runner.audit().holds
+    assert runner.audit().holds and runner.executed().flops == plan.flops().total
     eager = make(family)
     optimizer = adamw(eager)
     assert losses == pytest.approx(train(family, eager, attach(eager, plan, optimizer), optimizer), rel=1e-4)

@@ -171,12 +171,81 @@ class Quantised(nn.Linear):
     pass
 
 
-def test_linears_that_are_not_plain_are_refused_by_name() -> None:
+class LoraLinear(nn.Module):
+    """An adapted layer: a frozen one, and the product of two small ones, as PEFT makes them."""
+
+    def __init__(self, base_layer: nn.Linear, rank: int = 2) -> None:
+        super().__init__()
+        self.base_layer = base_layer.requires_grad_(False)
+        self.lora_A = nn.Linear(base_layer.in_features, rank, bias=False)
+        self.lora_B = nn.Linear(rank, base_layer.out_features, bias=False)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base_layer.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + self.lora_B(self.lora_A(x))
+
+
+def reclassed(linear: nn.Linear) -> nn.Module:
+    linear.__class__ = Quantised
+    return linear
+
+
+def quantised(linear: nn.Linear) -> nn.Module:
+    wrapped = torch.ao.quantization.quantize_dynamic(nn.Sequential(linear), {nn.Linear})  # pyright: ignore
+    return wrapped[0]
+
+
+def of_integers(linear: nn.Linear) -> nn.Module:
+    """A plain layer of quantised weights, for a kernel that takes them."""
+    linear.weight = nn.Parameter((100 * linear.weight).to(torch.int8), requires_grad=False)
+    return linear
+
+
+quantises = pytest.mark.filterwarnings(
+    "ignore:.*torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor"
+)
+
+LINEARS = {
+    "of another class": (
+        lambda linear: setattr(linear, "__class__", Quantised) or linear,
+        f"is a {__name__}.Quantised,",
+    ),
+    "adapted": (LoraLinear, f"is a {__name__}.LoraLinear,"),
+    "quantised by torch": (quantised, "is a torch.ao.nn.quantized.dynamic.modules.linear.Linear,"),
+    "of integers": (of_integers, "has weights of Parameter and torch.int8: sharded, tensor-parallel or quantised"),
+}
+
+
+@quantises
+@pytest.mark.parametrize("kind", LINEARS)
+@pytest.mark.parametrize("name", ["self_attn.k_proj", "self_attn.o_proj", "mlp.up_proj", "mlp.down_proj"])
+def test_linears_that_are_not_plain_are_refused_by_name(kind: str, name: str) -> None:
+    change, words = LINEARS[kind]
     model = make("llama")
-    model.model.layers[2].mlp.up_proj.__class__ = Quantised
-    with refused("attach-linear", "model.layers.2.mlp.up_proj"):
+    parent, _, child = name.rpartition(".")
+    module = model.model.layers[2].get_submodule(parent)
+    setattr(module, child, change(module.get_submodule(child)))
+    before = snapshot(model)
+    with refused("attach-linear", f"units of model.layers.2.{name} cannot be selected: it {words}"):
         attach(model, drawn_plan(shape_of("llama"), [thinned("llama")]))
-    attach(model, drawn_plan(shape_of("llama"), [{"depth": mask(shape_of("llama"), "depth", [1, 0, 1, 1])}]))
+    assert snapshot(model) == before
+
+
+@quantises
+@pytest.mark.parametrize("kind", ["of another class", "adapted", "quantised by torch"])
+def test_depth_works_on_blocks_with_any_linears(kind: str) -> None:
+    change, _ = LINEARS[kind]
+    model = make("llama")
+    for layer in model.model.layers:
+        layer.mlp.up_proj = change(layer.mlp.up_proj)
+    depth = {"depth": mask(shape_of("llama"), "depth", [1, 0, 1, 1])}
+    runner = attach(model, drawn_plan(shape_of("llama"), [depth]))
+    flops = runner.audit().flops
+    assert flops is not None and bool(flops.problem) == (kind != "of another class")  # which computes the same
+    runner.detach()
 
 
 # --- a model of one's own ---------------------------------------------------------------------------------------------
