@@ -177,6 +177,16 @@ def test_rule_32_skip_leaves_what_did_not_run_untouched_to_the_bit(make: Callabl
             assert now["step"] == then["step"] + 1
 
 
+def test_gradients_of_what_is_skipped_are_there_again_after_the_update() -> None:
+    model, optimizer, runner = setup(ELEMENTWISE["AdamW fused"], [{}, THINNED], SKIP)
+    train(model, optimizer, runner, 0, set_to_none=False)
+    with runner.step(1):
+        model(INPUTS).square().mean().backward()
+    before = {parameter: parameter.grad for parameter in model.parameters()}
+    optimizer.step()
+    assert all(parameter.grad is gradient is not None for parameter, gradient in before.items())
+
+
 def test_counts_of_bias_correction_belong_to_tensors_and_advance_when_their_block_runs() -> None:
     nothing = {"width": mask(SMALL, "width", [0, 0, 0, 0]), "depth": mask(SMALL, "depth", [1, 0, 1])}
     model, optimizer, runner = setup(ELEMENTWISE["AdamW fused"], [THINNED, nothing, {}], SKIP)

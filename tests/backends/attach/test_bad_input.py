@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from raptr_dsl.ir.plan import Plan
 from raptr_torch import attach
@@ -201,6 +202,14 @@ def test_options_of_one_call(family: str, option: str) -> None:
         model(**batch_of(family), **{option: True})
     with torch.no_grad():
         model.eval()(**batch_of(family), **{option: True})
+
+
+def test_a_cache_that_is_given_although_none_is_asked_for() -> None:
+    model = make("llama")
+    runner = attach(model, half(), sgd(model))
+    cache = DynamicCache(config=model.config)
+    with refused("attach-option", "use_cache=True"), runner.step(0):
+        model(**batch_of("llama"), past_key_values=cache, use_cache=False)
 
 
 # --- the optimizer and the steps --------------------------------------------------------------------------------------
