@@ -162,6 +162,24 @@ def test_a_batch_that_does_not_fit_is_refused(backend: Backend, change: str) -> 
         trainer.evaluate([_spoiled(change)])
 
 
+@pytest.mark.parametrize("axis", ["positions", "seq", "batch"])
+def test_a_plan_that_thins_data_takes_whole_batches(backend: Backend, axis: str) -> None:
+    """Its masks say which of so many to take: of fewer, some would be left out, or there would be no such index."""
+    units = {"positions": SMALL.seq, "seq": SMALL.seq, "batch": SMALL.batch}[axis]
+    sites = SMALL.layers if axis == "positions" else 1
+    thinned = {axis: mask(SMALL, axis, [[unit < units - 1 for unit in range(units)]] * sites)}
+    trainer, full = (backend.trainer(drawn_plan(SMALL, [masks]), FLOAT64) for masks in (thinned, {}))
+    good = batch(SMALL)
+    short = Batch(good.inputs[:, :-1], good.targets[:, :-1])
+    few = Batch(good.inputs[:-1], good.targets[:-1])
+    with refused("trainer-batch", f"the plan thins {axis} of batches that have {units}"):
+        trainer.step(0, few if axis == "batch" else short)
+    trainer.evaluate([few, short])
+    if backend.name != "jax":  # two programs
+        full.step(0, short)
+        trainer.step(0, good)
+
+
 def test_micro_batches_that_do_not_divide_the_batch_are_refused(backend: Backend) -> None:
     with refused("trainer-micro-batches", "3 micro-batches do not divide"):
         backend.trainer(drawn_plan(SMALL, [{}]), FLOAT64.model_copy(update={"micro_batches": 3}))
