@@ -57,6 +57,9 @@ def agree(folder: Path) -> dict[str, Any]:
         together.first(_refuse)
     except Exception as error:
         found["refused"] = error.diagnostics[0].code  # pyright: ignore[reportAttributeAccessIssue]
+    for _ in range(20):
+        together.any(False)
+    found["kept"] = together.first(lambda: len(together._store.key_value_dir_get_bytes("raptr/")))
     step = mine.plan.step(1)
     for name, other in {
         "seed": claims(seed=18).of(claims(seed=18).plan.step(1)),
@@ -80,6 +83,7 @@ def test_processes_that_disagree_all_name_the_values_of_all(tmp_path: Path) -> N
     assert found[0] == found[1]
     told = found[0]
     assert (told["first"], told["gathered"], told["refused"]) == (0, [0, 10], "train-locked")
+    assert told["kept"] < 10  # what all have read is forgotten
     for name in ("seed", "step", "micro-batches", "mask"):
         code, first, second = told[name]
         assert code == "ranks-disagree"
