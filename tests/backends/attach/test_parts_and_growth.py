@@ -210,6 +210,7 @@ PARTS = {
     "a part of what runs": "stage depth=3/4 depth.train=fixed(2) steps=2\nstage steps=2",
     "a suffix": "stage depth.train=suffix(2) freeze=[embed, head] steps=4",
     "the head": "stage freeze=[head] steps=4",
+    "the head, later": "stage steps=2\nstage freeze=[head] steps=2",
     "the embeddings": "stage depth.train=suffix(1) freeze=[embed] steps=4",
 }
 
@@ -345,6 +346,22 @@ def test_the_small_transformer_of_ones_own_loop_needs_its_factors() -> None:
     attach(model, plan, adamw(model))
     with refused("backend-unsupported", "no axis seq for this model"):
         attach(build(plan.shape, 0), plan_for("gpt2", "stage seq=4 steps=2\nstage steps=2"))
+
+
+def test_rule_31_factors_rest_at_full_size_though_they_have_gradients_of_zeros() -> None:
+    plan = plan_for("gpt2", "stage depth=2 scale=learned steps=2\nstage steps=2")
+    model = build(plan.shape, 0, learned=plan.learns_scales)
+    optimizer = adamw(model)
+    runner = attach(model, plan, optimizer)
+    factors = [parameter for name, parameter in model.named_parameters() if name.endswith(".factor")]
+    seen = []
+    for index in range(plan.steps):
+        with runner.step(index):
+            model(batch_of("gpt2", index)["input_ids"]).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=False)
+        seen.append([factor.item() for factor in factors])
+    assert len(factors) == LAYERS and seen[1] == seen[2] == seen[3] != seen[0]
 
 
 def test_the_summary_says_what_trains_and_what_grows() -> None:
