@@ -1,11 +1,12 @@
 """What the tests of lowering share: texts to schedules, with other files in memory."""
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from raptr_dsl.compiler.lower import lower
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics
-from raptr_dsl.ir.schedule import Schedule
+from raptr_dsl.ir.schedule import AxisRule, Duration, Schedule
 from raptr_dsl.source import Source
 from raptr_dsl.syntax.parser import parse
 
@@ -39,3 +40,22 @@ def schedule_of(text: str, files: Mapping[str, str] | None = None, **params: str
 def codes_of(text: str, files: Mapping[str, str] | None = None, **params: str) -> list[str]:
     """The codes of what is wrong with a text, in source order."""
     return [item.code for item in lowered(text, files, params)[2]]
+
+
+def rule(text: str, axis: str = "depth", before: str = "") -> AxisRule:
+    """The rule of one axis of the stage that a text says, with any duration."""
+    return schedule_of(f"{before}\nstage {text} steps=50%\nstage steps=rest").stages[0].axes[axis]
+
+
+def size(text: str, sample: str = "fixed") -> object:
+    return rule(f"depth={text} sample={sample}").size
+
+
+def durations(text: str, files: dict[str, str] | None = None, **params: str) -> list[Duration]:
+    return [stage.duration for stage in schedule_of(text, files, **params).stages]
+
+
+def shares(text: str, files: dict[str, str] | None = None, **params: str) -> list[Fraction]:
+    found = durations(text, files, **params)
+    assert not any(duration.steps or duration.tokens for duration in found)
+    return [duration.share for duration in found]

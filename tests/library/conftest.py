@@ -7,7 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from raptr_dsl.api import check_file
+from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.library.project import Project
+from raptr_dsl.render import render_text
+
+Make = Callable[..., Project]
 
 SMALL = """\
 doc "small, then all"
@@ -50,6 +55,19 @@ def repository(folder: Path) -> str:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "x")
     return git(folder, "rev-parse", "HEAD")
+
+
+def code(action: Callable[[], object]) -> str:
+    """The code with which an action is refused."""
+    with pytest.raises(RaptrError) as caught:
+        action()
+    assert render_text(caught.value.diagnostics)
+    return caught.value.diagnostics[0].code
+
+
+def used(made: Project, text: str = "use acme/small\nrun small steps=rest\n") -> list[str]:
+    write(made.root, {"main.raptr": text})
+    return [item.code for item in check_file(made.root / "main.raptr").diagnostics]
 
 
 @pytest.fixture(autouse=True)

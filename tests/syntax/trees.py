@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from raptr_dsl.diagnostics import Diagnostic, Diagnostics
+from raptr_dsl.render import render_text
 from raptr_dsl.source import Source, Span
 from raptr_dsl.syntax import ast, parse
 
@@ -114,3 +115,15 @@ statements: st.SearchStrategy[Any] = st.recursive(
     max_leaves=4,
 )
 files = st.lists(statements, max_size=4).map(lambda items: ast.File(NOWHERE, tuple(items)))
+
+
+def only(text: str) -> Any:
+    """The one statement of a text without mistakes."""
+    file, problems = read(text)
+    assert not problems, render_text(problems)
+    (statement,) = file.statements
+    return statement
+
+
+def value_of(text: str) -> Any:
+    return only(f"let x = {text}").value
