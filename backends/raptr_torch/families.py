@@ -65,6 +65,16 @@ _LLAMA = Family(
 )
 """Grouped queries, a gated feed-forward part, rotary positions."""
 
+_MIXTRAL = Family(
+    words={
+        **_LLAMA.words,
+        "experts": attrgetter("num_local_experts"),
+        "top_k": attrgetter("num_experts_per_tok"),
+    },
+    constants=_LLAMA.constants,
+)
+"""The same with experts; `ffn` is that of one."""
+
 _CROSS = (lambda config: getattr(config, "add_cross_attention", False), "cross-attention (add_cross_attention)")
 
 FAMILIES: dict[str, Family] = {
@@ -88,6 +98,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "LlamaForCausalLM": _LLAMA,
     "MistralForCausalLM": _LLAMA,
+    "MixtralForCausalLM": _MIXTRAL,
     "Qwen2ForCausalLM": _LLAMA,
     "Qwen3ForCausalLM": _LLAMA,
     "OPTForCausalLM": Family(

@@ -6,6 +6,7 @@ second head, blocks taken out) is refused and not described as what it no longer
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -111,29 +112,31 @@ def _checked(model: nn.Module, words: dict[str, Any]) -> ModelShape:
 
 
 def _require_same_matrices(model: nn.Module, found: ModelShape) -> None:
-    """Refuses a model whose linear layers hold more or fewer weights than its shape does."""
+    """Refuses a model whose matrices hold more or fewer weights than its shape does."""
     described = matrix_elements(found)
-    modules: Any = model.modules()
-    held = sum(weight.numel() for weight in {module.weight for module in modules if _is_linear(module)})
+    held = sum(matrix.numel() for matrix in {matrix for module in model.modules() for matrix in _matrices(module)})
     if held != described:
         raise fail(
             "attach-model",
-            f"this {type(model).__qualname__} is not as its config says: its linear layers hold {held:,} weights, and "
+            f"this {type(model).__qualname__} is not as its config says: its matrices hold {held:,} weights, and "
             f"{found.blocks} blocks and the head of its config {described:,}",
             help="give the model as transformers makes it, or write its shape yourself",
         )
 
 
-def _is_linear(module: nn.Module) -> bool:
-    """Conv1D is GPT-2's linear layer; transformers is not imported for it."""
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+def _matrices(module: nn.Module) -> Iterator[nn.Parameter]:
+    """Those of linear layers, of GPT-2's `Conv1D`, of a router and of experts; an embedding's are looked up."""
+    if isinstance(module, nn.Embedding):
+        return
+    yield from (parameter for parameter in module.parameters(recurse=False) if parameter.dim() > 1)
 
 
 def matrix_elements(shape: ModelShape) -> int:
     """Weights of all matrices of blocks and head; the embedding's are the head's or no matmul."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = shape.hidden * (2 * queries + 2 * keys)
-    block = attention + (3 if shape.gated else 2) * shape.hidden * shape.ffn
+    router = shape.hidden * shape.experts if shape.has_experts else 0
+    block = attention + router + shape.experts * (3 if shape.gated else 2) * shape.hidden * shape.ffn
     across = shape.layers * attention if shape.source_seq else 0
     head = shape.hidden * (shape.vocab + (shape.hidden if shape.head_transform else 0))
     return shape.blocks * block + across + head

@@ -29,6 +29,8 @@ class Sizes:
     seq: int
     source_seq: int
     batch: int
+    experts: int = 5
+    top_k: int = 2
 
 
 @st.composite
@@ -49,6 +51,8 @@ def sizes(draw: st.DrawFn) -> Sizes:
         seq=draw(st.integers(2, 9)),
         source_seq=draw(st.integers(2, 9)),
         batch=draw(st.integers(1, 3)),
+        experts=draw(st.integers(2, 5)),
+        top_k=draw(st.integers(1, 2)),
     )
 
 
@@ -77,6 +81,9 @@ CONFIGS: dict[str, Callable[[Sizes], dict[str, Any]]] = {
     "BertForMaskedLM": _usual,
     "LlamaForCausalLM": _llama,
     "MistralForCausalLM": _llama,
+    "MixtralForCausalLM": lambda size: (
+        _llama(size) | {"num_local_experts": size.experts, "num_experts_per_tok": size.top_k}
+    ),
     "Qwen2ForCausalLM": lambda size: _usual(size) | {"num_key_value_heads": size.kv_heads},
     "Qwen3ForCausalLM": _llama,
     "OPTForCausalLM": lambda size: _usual(size) | {"ffn_dim": size.ffn, "word_embed_proj_dim": size.hidden},
@@ -117,7 +124,10 @@ def model_of(name: str, size: Sizes, **changes: Any) -> nn.Module:
     config = cls.config_class(**words)
     for drop in [word for word in vars(config) if "drop" in word]:
         setattr(config, drop, 0.0)
-    return cls(config).train()
+    model = cls(config).train()
+    if "num_local_experts" in words:  # torch does not count what it uses unless asked, a grouped product
+        model.set_experts_implementation("eager")
+    return model
 
 
 def stacks(model: nn.Module) -> list[nn.ModuleList]:

@@ -135,10 +135,28 @@ def test_a_published_model_at_its_own_size() -> None:
     assert counter.get_total_flops() == full_blocks_cost(shape) + head_cost(shape)
 
 
+def test_mixtral_at_its_own_size() -> None:
+    """8x7B on the meta device: torch counts what is sent to two experts of eight, and the router."""
+    import transformers
+
+    config = transformers.MixtralConfig(num_hidden_layers=32, max_position_embeddings=512, use_cache=False)
+    with torch.device("meta"):
+        model = transformers.MixtralForCausalLM(config)
+        model.set_experts_implementation("batched_mm")
+        tokens, mask = torch.ones(1, 512, dtype=torch.long), torch.zeros(1, 1, 512, 512)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(input_ids=tokens, labels=tokens, attention_mask=mask).loss.backward()
+    shape = BACKEND.shape(model)
+    assert (shape.experts, shape.top_k, shape.ffn) == (8, 2, 14336)
+    assert counter.get_total_flops() == full_blocks_cost(shape) + head_cost(shape)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_becomes_a_shape(name: str) -> None:
     found = shape_of(model_of(name, EXAMPLE), EXAMPLE)
-    grouped = name in ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+    grouped = name in (
+        "LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+    )  # fmt: skip
     gated = grouped or name == "T5ForConditionalGeneration"
     assert found == ModelShape(
         layers=3,
@@ -147,6 +165,8 @@ def test_a_config_becomes_a_shape(name: str) -> None:
         head_dim=4,
         hidden=16,
         ffn=20,
+        experts=5 if name == "MixtralForCausalLM" else 1,
+        top_k=2 if name == "MixtralForCausalLM" else 1,
         vocab=23,
         tied=name == "T5ForConditionalGeneration",  # transformers 5 ties T5's, whatever its config says
         gated=gated,
