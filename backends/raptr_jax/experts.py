@@ -33,14 +33,14 @@ class Weights(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """`count` tiles of `size` rows, enough for rows that are split among experts in any way."""
+    """Tiles of `size` rows, enough for rows that are split among experts in any way."""
 
-    count: int
+    tiles: int
     size: int
 
     @property
     def rows(self) -> int:
-        return self.count * self.size
+        return self.tiles * self.size
 
 
 def tiling(rows: int, experts: int) -> Tiling:
@@ -68,7 +68,7 @@ def mixture(x: Array, logits: Array, weights: Weights, index: Any, top_k: int) -
     load = jnp.zeros(count, jnp.int32).at[expert].add(1)
     filled = -(-load // tiles.size)
     last = jnp.cumsum(filled, dtype=jnp.int32)
-    of_tile = jnp.minimum(jnp.searchsorted(last, jnp.arange(tiles.count), side="right"), count - 1)
+    of_tile = jnp.minimum(jnp.searchsorted(last, jnp.arange(tiles.tiles), side="right"), count - 1)
     sorted_expert = expert[order]
     number = jnp.arange(rows, dtype=jnp.int32)
     within = number - (jnp.cumsum(load, dtype=jnp.int32) - load)[sorted_expert]

@@ -143,6 +143,8 @@ def _decreasing(budget: Budget) -> _Draft:
     laws = AXES[name].laws
     if laws is not None and "bernoulli" not in laws:
         raise _CannotDerive(f"{name} has no keep probability that could fall")
+    if fewest := AXES[name].fewest(budget.plan.shape):
+        raise _CannotDerive(f"{name} has no keep probability that could fall: every draw leaves {fewest} or more")
     found = None
     for profile in ("linear", "uniform") if AXES[name].units_are_blocks else ("uniform",):
         found = found or falling(budget, profile)

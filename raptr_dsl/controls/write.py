@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
+from pydantic import ValidationError
+
 from raptr_dsl.axes import AXES, Space
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
@@ -38,11 +40,17 @@ def model_text(shape: ModelShape) -> str:
     words = {word: getattr(shape, word) for word in ModelShape.model_fields}
     for word, field in ModelShape.model_fields.items():
         others = {name: value for name, value in words.items() if name != word}
-        if word == "head_dim" and shape.hidden % shape.heads:
-            continue
-        if (not field.is_required() or word in FOLLOWING) and ModelShape(**others) == shape:
+        if (not field.is_required() or word in FOLLOWING) and _describe(others, shape):
             words = others
     return " ".join(["model", *(f"{word}={_word(value)}" for word, value in words.items())])
+
+
+def _describe(words: dict[str, Any], shape: ModelShape) -> bool:
+    """Whether these words are enough: some are none without another, such as `top_k` without `experts`."""
+    try:
+        return ModelShape(**words) == shape
+    except ValidationError:
+        return False
 
 
 def _word(value: Any) -> str:

@@ -33,11 +33,12 @@ def title(plan: Plan) -> Text:
     if plan.doc:
         heading.append(f"  {' '.join(plan.doc.split())}", "not bold")
     shape = plan.shape
+    experts = f" in each of {shape.experts:,} experts, {shape.top_k:,} a token" if shape.has_experts else ""
     heading.append(
         f"\n{plural(plan.steps, 'step')} of {shape.batch:,} × {shape.seq:,} tokens"
         + (f" (and {shape.source_seq:,} of the encoder)" if shape.source_seq else "")
         + f", {'2 × ' * (shape.stacks - 1)}{shape.layers} blocks × {shape.hidden:,}, {plural(shape.heads, 'head')}, "
-        f"ffn {shape.ffn:,}, vocabulary {shape.vocab:,}",
+        f"ffn {shape.ffn:,}{experts}, vocabulary {shape.vocab:,}",
         "dim not bold",
     )
     return heading

@@ -11,6 +11,7 @@ from raptr_dsl.backend import TrainSettings
 from raptr_dsl.ir.model import ModelShape
 from raptr_jax import BACKEND, apply
 from raptr_jax import model as jax_model
+from raptr_jax.experts import tiling
 from raptr_jax.meter import matmul_flops
 from raptr_jax.stepping import tokens_of
 from raptr_jax.train import JaxTrainer
@@ -33,10 +34,21 @@ def flops_of_the_program(shape: ModelShape, masks: dict, **settings) -> int:
 @settings(max_examples=20)
 @given(st.data())
 def test_flops_of_the_program_equal_planned_flops(data: st.DataObject) -> None:
-    shape = data.draw(shapes())
+    shape = data.draw(shapes(experts=True))
     masks = data.draw(masks_of(shape))
     micro_batches = data.draw(st.sampled_from([1, 2]))
-    assert flops_of_the_program(shape, masks, micro_batches=micro_batches) == planned(shape, masks)[1]
+    plan = drawn_plan(shape, [masks])
+    padded = apply.padded_flops(plan.step(0), plan.stages[0], shape, shape.batch, micro_batches)
+    assert flops_of_the_program(shape, masks, micro_batches=micro_batches) == planned(shape, masks)[1] + padded
+    assert not padded or shape.has_experts
+
+
+@pytest.mark.parametrize(("rows", "experts"), [(1, 5), (7, 2), (24, 3), (64, 8), (1000, 8)])
+def test_tiles_are_enough_for_any_split_of_rows_and_waste_about_a_quarter(rows: int, experts: int) -> None:
+    tiles, random = tiling(rows, experts), np.random.default_rng(0)
+    splits = [random.multinomial(rows, random.dirichlet(np.full(experts, spread))) for spread in (0.1, 1, 10) * 30]
+    assert all(sum(-(-int(load) // tiles.size) for load in split) <= tiles.tiles for split in splits)
+    assert tiles.rows - rows <= experts * (tiles.size - 1)
 
 
 @pytest.mark.parametrize("axis", THINNED)

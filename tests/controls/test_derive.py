@@ -178,3 +178,12 @@ def test_published_schedules_have_controls(path: Path) -> None:
         assert "compile" not in control.reason
         if control.plan is not None:
             assert abs(control.plan.flops().total - plan.flops().total) <= step
+
+
+def test_controls_of_experts_leave_each_token_its_experts() -> None:
+    model = "model layers=2 heads=2 hidden=8 ffn=8 experts=8 top_k=3 vocab=7 seq=4; steps 100; "
+    found = by_name(compile_text(model + "stage experts=3/8 steps=60%\nstage steps=rest"))
+    constant = found["constant"].plan
+    assert constant is not None and constant.shape.top_k == 3
+    assert all(border.value >= 3 for stage in constant.stages for border in stage.axes["experts"].sizes)
+    assert "every draw leaves 3 or more" in found["decreasing"].reason
