@@ -5,6 +5,7 @@ stage. Hence the passes run again without the attributes and requirements that a
 say of statements without a mistake is true whatever the mended ones will say.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -25,54 +26,69 @@ def further_mistakes(file: ast.File, mistakes: Diagnostics, passes: Passes) -> I
     if any(attribute.name.text in _OF_NEIGHBOURS for attribute in _attributes(file.statements)):
         return
     for _ in range(ROUNDS):
-        rest = _without(file.statements, known)
+        places = _Places(known)
+        rest = _without(file.statements, places)
         if rest is None:
             return
-        blamed = [statement.span for statement in _flat(file.statements) if _holds(statement.span, known)]
         found = Diagnostics()
         passes(replace(file, statements=rest), found)
-        new = [item for item in found if item.severity == "error" and _is_independent(item, blamed)]
+        errors = [item for item in found if item.severity == "error"]
+        seen = _Places(errors)
+        blamed = {
+            id(error)
+            for statement in _flat(file.statements)
+            if places.within(statement.span)
+            for error in seen.within(statement.span)
+        }
+        new = [error for error in errors if error.span is not None and id(error) not in blamed]
         yield from new
         known += new
         if not new:
             return
 
 
-def _without(statements: Iterable[ast.Statement], errors: list[Diagnostic]) -> tuple[ast.Statement, ...] | None:
+class _Places:
+    """Errors by where they are, so that ten thousand of them in as many statements are found in one pass."""
+
+    def __init__(self, errors: Iterable[Diagnostic]) -> None:
+        errors = list(errors)
+        self.count = len(errors)
+        by_source: dict[int, list[Diagnostic]] = {}
+        for error in errors:
+            if error.span is not None:
+                by_source.setdefault(id(error.span.source), []).append(error)
+        self._sorted = {source: sorted(found, key=_start) for source, found in by_source.items()}
+
+    def within(self, span: Span) -> list[Diagnostic]:
+        """The errors at a place within a span."""
+        errors = self._sorted.get(id(span.source), [])
+        first, last = bisect_left(errors, span.start, key=_start), bisect_right(errors, span.end, key=_start)
+        return [error for error in errors[first:last] if error.span is not None and error.span.end <= span.end]
+
+
+def _start(error: Diagnostic) -> int:
+    return error.span.start if error.span is not None else 0
+
+
+def _without(statements: Iterable[ast.Statement], errors: _Places) -> tuple[ast.Statement, ...] | None:
     """The statements less what is wrong; None if something is that the others are built on."""
     rest: list[ast.Statement] = []
     left_out = 0
     for statement in statements:
-        inside = [error for error in errors if _holds(statement.span, [error])]
+        inside = errors.within(statement.span)
         left_out += len(inside)
         if not inside:
             rest.append(statement)
         elif isinstance(statement, ast.Stage | ast.Ramp):
-            wrong = [attribute for attribute in statement.attributes if _holds(attribute.span, inside)]
-            is_whole = all(any(_holds(attribute.span, [error]) for attribute in wrong) for error in inside)
-            if not is_whole or any(attribute.name.text in DURATIONS for attribute in wrong):
+            wrong = {attribute: errors.within(attribute.span) for attribute in statement.attributes}
+            is_whole = sum(map(len, wrong.values())) == len(inside)
+            if not is_whole or any(found and at.name.text in DURATIONS for at, found in wrong.items()):
                 return None
-            kept = tuple(attribute for attribute in statement.attributes if attribute not in wrong)
+            kept = tuple(attribute for attribute, found in wrong.items() if not found)
             rest.append(replace(statement, attributes=kept))
         elif not isinstance(statement, ast.Require):
             return None
-    return tuple(rest) if left_out == len(errors) else None
-
-
-def _holds(span: Span, errors: list[Diagnostic]) -> bool:
-    """Whether one of the errors is at a place within a span."""
-    return any(
-        error.span is not None
-        and error.span.source is span.source
-        and span.start <= error.span.start
-        and error.span.end <= span.end
-        for error in errors
-    )
-
-
-def _is_independent(error: Diagnostic, blamed: list[Span]) -> bool:
-    """Whether an error is of the file, and of no statement that has one already."""
-    return error.span is not None and not any(_holds(span, [error]) for span in blamed)
+    return tuple(rest) if left_out == errors.count else None
 
 
 def _flat(statements: Iterable[ast.Statement]) -> Iterator[ast.Statement]:
