@@ -104,8 +104,9 @@ class Checkpoints:
         Raises:
             RaptrError: `train-disk-full`, `train-write`; then earlier checkpoints stay, and nothing else.
         """
-        temporary = processes.first(lambda: self._begin(state.step))
+        temporary = self.folder / f".new-step-{state.step}"
         try:
+            processes.first(lambda: self._begin(temporary))
             if isinstance(trainer, Scattered):
                 self._write_parts(trainer, temporary, processes)
             return processes.first(lambda: self._complete(temporary, trainer, state, plan_digest))
@@ -113,14 +114,12 @@ class Checkpoints:
             if processes.rank == 0:
                 shutil.rmtree(temporary, ignore_errors=True)
 
-    def _begin(self, step: int) -> Path:
-        """A hidden folder to write into."""
-        temporary = self.folder / f".new-step-{step}"
+    def _begin(self, temporary: Path) -> None:
+        """Makes the hidden folder to write into."""
         with self._writing(temporary):
             self.folder.mkdir(exist_ok=True)
             temporary.mkdir()
             (temporary / TRAINER).mkdir()
-        return temporary
 
     def _write_parts(self, trainer: Scattered, temporary: Path, processes: Processes) -> None:
         """Goes on only if every process has written its part."""

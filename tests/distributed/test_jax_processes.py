@@ -267,15 +267,17 @@ if os.environ.get("JAX_PROCESS_ID") == "1":
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_run_of_which_a_process_was_killed_goes_on_on_other_devices(folder: Path) -> None:
+def test_a_run_in_parts_of_which_a_process_was_killed_goes_on_whole_on_other_devices(folder: Path) -> None:
     (folder / "sitecustomize.py").write_text(KILL)
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
-    first, second = train(folder, "killed", PYTHONPATH=path)
+    first, second = train(folder, "killed", "--shard-parameters", PYTHONPATH=path)
     assert second.returncode == -signal.SIGKILL
     assert first.returncode not in (0, -signal.SIGKILL), first.stdout
     assert "ranks-lost" in first.stdout
     assert "Traceback" not in first.stdout
-    (again,) = train(folder, "killed", "--resume", processes=1, devices=4)
+    written = folder / "killed" / "checkpoints" / "step-10" / "trainer" / "arrays"
+    assert all((written / f"ocdbt.process_{rank}").is_dir() for rank in range(2)), "each process saves its part"
+    (again,) = train(folder, "killed", "--resume", "--whole-parameters", processes=1, devices=4)
     assert again.returncode == 0, again.stdout
     (alone,) = train(folder, "one", processes=1, devices=1)
     assert alone.returncode == 0, alone.stdout

@@ -12,11 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raptr_dsl.backend import TrainSettings
+from raptr_dsl.backend.processes import Processes
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.training import checkpoints as module
 from raptr_dsl.training import open_run, read_journal, train
 from raptr_dsl.training.checkpoints import Checkpoints
-from tests.training.toys import Recorder, ToyBackend, ToyFeed, files_in, toy_plan, toy_settings, without_times
+from tests.training.toys import (
+    Recorder,
+    ToyBackend,
+    ToyFeed,
+    ToyTrainer,
+    files_in,
+    toy_plan,
+    toy_settings,
+    without_times,
+)
 
 
 def run_until(path: Path, step: int, backend: ToyBackend | None = None, **told) -> None:
@@ -231,3 +242,54 @@ def test_a_step_is_saved_once(tmp_path: Path) -> None:
 def test_latest_of_nothing_is_nothing(tmp_path: Path) -> None:
     assert Checkpoints(tmp_path / "none").latest() == (None, [])
     assert Checkpoints(tmp_path).latest() == (None, [])
+
+
+class Two(Processes):
+    """This process, and another that writes its part or fails to."""
+
+    size = 2
+
+    def __init__(self, other_fails: bool) -> None:
+        self.other_fails, self.asked = other_fails, 0
+
+    def any(self, flag: bool) -> bool:
+        self.asked += 1
+        return flag or self.other_fails
+
+
+class PartsTrainer(ToyTrainer):
+    fault: Exception | None = None
+
+    def save_part(self, folder: Path) -> None:
+        if self.fault:
+            raise self.fault
+        (folder / "part-0").write_text("mine")
+
+
+def in_parts() -> PartsTrainer:
+    return PartsTrainer(toy_plan(), TrainSettings(), ToyBackend())
+
+
+STATE = module.State(step=3, log_bytes=0, seconds=0.0, held_out_loss=None, interval=module.Interval())
+
+
+def test_what_each_process_wrote_is_part_of_the_checkpoint(tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save(in_parts(), STATE, "ab", Two(other_fails=False))
+    assert sorted(files_in(tmp_path)) == [
+        f"step-3/{name}" for name in ("manifest.json", "state.json", "trainer/part-0", "trainer/toy.json")
+    ]
+    (tmp_path / "step-3" / "trainer" / "part-0").write_text("hers")
+    assert "part-0 is not what was written" in str(module.read_checkpoint(tmp_path / "step-3"))
+
+
+@pytest.mark.parametrize("fault", [None, OSError(errno.ENOSPC, "No space left on device"), ValueError("of orbax")])
+def test_if_any_process_cannot_write_its_part_there_is_no_checkpoint(tmp_path: Path, fault: Exception | None) -> None:
+    """And the others are told, whatever it was, so that none of them waits."""
+    trainer, processes = in_parts(), Two(other_fails=fault is None)
+    trainer.fault = fault
+    with pytest.raises((RaptrError, ValueError)) as caught:
+        Checkpoints(tmp_path).save(trainer, STATE, "ab", processes)
+    told = caught.value.diagnostics[0].code if isinstance(caught.value, RaptrError) else "its own"
+    assert told == {None: "train-write", OSError: "train-disk-full", ValueError: "its own"}[fault and type(fault)]
+    assert processes.asked == 1
+    assert list(tmp_path.iterdir()) == []
