@@ -21,6 +21,7 @@ _ELSEWHERE: tuple[Known, ...] = (
     lambda place: statements.adrift(place) if place.index == 1 else None,
     statements.keyword_equals,
     statements.imported_by_run,
+    statements.param_type_missing,
     values.value_skipped,
     values.unit_apart,
     values.brackets_missing,

@@ -6,6 +6,7 @@ from raptr_dsl.syntax.mistakes.place import NAME, VALUE_STARTS, Place, shown
 from raptr_dsl.syntax.tables import END
 
 _DURATIONS = ("steps", "tokens")  # of other words, `stage my first depth=3` may mean a name in two words
+_TIMES = ("for", "during", "over", "time", "duration", "length")
 
 
 def double_equals(place: Place) -> Diagnostic | None:
@@ -83,6 +84,14 @@ def equals_missing(place: Place) -> Diagnostic | None:
     if place.kind() in ("NAME", "MINUS") and place.expected != {"EQUAL"} and not is_value:
         return None
     key = place.span(-1).text
+    if key.lower() in _TIMES and place.word in ("stage", "ramp", "run", "repeat"):
+        return Diagnostic(
+            "equals-missing",
+            f"`{key}` is no word for how long something lasts",
+            place.span(-1).to(place.span()),
+            help=f"write steps={shown(place.run())}",
+            fix=Edit(Span(place.source, place.span(-1).start, place.span().start), "steps="),
+        )
     sign = " = " if place.word == "let" else "="
     return Diagnostic(
         "equals-missing",

@@ -29,6 +29,7 @@ _OTHER_WORDS = {
     "import": "use", "include": "use", "from": "use", "const": "let", "var": "let", "def": "let", "set": "let",
     "phase": "stage", "for": "repeat", "loop": "repeat", "assert": "require", "horizon": "steps", "call": "run",
 }  # fmt: skip
+_ENDS = ("end", "done", "endrepeat", "endfor", "begin")
 _OPEN_LINE = re.compile(
     r"(?P<outer>[ \t]*)(?:stage|ramp|run|model|keep|default)\b[^\n#{};]*?(?P<end>[ \t]*\r?\n(?P<inner>[ \t]*))\Z"
 )
@@ -71,6 +72,9 @@ def unknown_statement(place: Place) -> Diagnostic | None:
             span,
             help=f"a statement begins with one of {', '.join(FORMS)}",
         )
+    if place.word.lower() in _ENDS:
+        help = "a block stands between { and }: repeat 3 { … }"
+        return Diagnostic("statement-unknown", f"there is no statement `{shown(span)}`", span, help=help)
     meant = _OTHER_WORDS.get(place.word.lower()) or did_you_mean(place.word.lower(), FORMS)
     return Diagnostic(
         "statement-unknown",
@@ -133,6 +137,22 @@ def imported_by_run(place: Place) -> Diagnostic | None:
         span,
         help=f"import it first: use {named}; then: run {alias}",
         fix=Edit(span, alias) if f"use {named}" in place.source.text else None,
+    )
+
+
+def param_type_missing(place: Place) -> Diagnostic | None:
+    """`param start = 6/12`: what `--param` may set has a type."""
+    if place.word != "param" or place.index != 2 or place.kind() != "EQUAL" or place.kind(1) == END:
+        return None
+    name, value = place.span(-1).text, place.run(1)
+    kind, written = ("int" if value.text.isdecimal() else "fraction"), shown(value)
+    return Diagnostic(
+        "syntax-unexpected",
+        f"the parameter `{name}` has no type",
+        place.span(),
+        label="expected `:`",
+        help=f"write param {name}: {kind} = {written}; or let {name} = {written}, which nobody sets from outside",
+        fix=Edit(Span(place.source, place.span(-1).end, place.span().start), f": {kind} "),
     )
 
 
