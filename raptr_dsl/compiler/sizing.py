@@ -75,11 +75,12 @@ class Sizer:
         if units.denominator == 1:
             return units
         below, above = floor(units) * self.space.group, ceil(units) * self.space.group
+        sizes = f"{self.axis.name}={above}" + (f" or {self.axis.name}={below}" if below else "")
         self._say(
             "not-a-multiple",
             f"{plural(amount.value, self.axis.element)} {'is' if amount.value == 1 else 'are'} no multiple of "
             f"{self.space.group}, the size of one {self.axis.unit}",
-            help=f"write {self.axis.name}={above}" + (f" or {self.axis.name}={below}" if below else ""),
+            help=f"write {'100%, if 1 is to be the whole, or ' if amount.value == 1 else ''}{sizes}",
         )
         return None
 

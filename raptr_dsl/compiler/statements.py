@@ -76,7 +76,8 @@ class Walk:
         statements = self.unit.file.statements
         scope = Scope(self.diagnostics, statements, self.link, self.unit.lossy)
         self.arguments = arguments
-        self.has_all_arguments = check_names(arguments, statements, title, scope) and is_complete
+        is_known = self.unit.lossy or check_names(arguments, statements, title, scope)
+        self.has_all_arguments = is_known and is_complete
         if not self.unit.lossy and not any(isinstance(statement, TAKES_TIME) for statement in statements):
             self.diagnostics.add(
                 "no-stages",

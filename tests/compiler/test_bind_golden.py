@@ -39,3 +39,9 @@ def test_a_size_of_a_ramp_is_mended_in_the_ramp(golden) -> None:
     """One size in its place would end the ramp."""
     checked = check_text(RAMP, name="ramp.raptr", complete=True)
     golden(ROOT / "tests" / "golden" / "bind" / "ramp.txt", render_text(checked.diagnostics) + "\n")
+
+
+def test_a_curve_that_ends_at_one_unit_is_told_of_the_whole() -> None:
+    text = "model bert-base\nsteps 1k\nstage width=cosine(1/4, 1) steps=50%\nstage steps=rest\n"
+    (found,) = check_text(text, complete=True).diagnostics
+    assert (found.code, found.help) == ("not-a-multiple", "write 100%, if 1 is to be the whole, or width=64")

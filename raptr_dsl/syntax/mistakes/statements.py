@@ -145,7 +145,8 @@ def param_type_missing(place: Place) -> Diagnostic | None:
     if place.word != "param" or place.index != 2 or place.kind() != "EQUAL" or place.kind(1) == END:
         return None
     name, value = place.span(-1).text, place.run(1)
-    kind, written = ("int" if value.text.isdecimal() else "fraction"), shown(value)
+    written = shown(value)
+    kind = f"choice({written})" if place.kind(1) == "NAME" else "int" if value.text.isdecimal() else "fraction"
     return Diagnostic(
         "syntax-unexpected",
         f"the parameter `{name}` has no type",
