@@ -140,8 +140,8 @@ def show_diagnostics(diagnostics: Iterable[Diagnostic], format: "Format" = "text
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
     """0 without errors; 2 if the command is to be written otherwise, for an option has a wrong value; else 1.
 
-    That a schedule does not meet a `--budget` is an error of the schedule, and a folder that `--out` names may be in the
-    way without the command being wrong.
+    That a schedule does not meet a `--budget` is an error of the schedule, and a folder that `--out` names may be in
+    the way without the command being wrong.
     """
     errors = [diagnostic for diagnostic in diagnostics if diagnostic.severity == "error"]
     wrong = [error for error in errors if error.code != "requirement-refuted"]

@@ -11,7 +11,9 @@ from raptr_dsl.cli.output import require_writable_folder
 @click.command(short_help="Carry a run, or its weights, to another backend.")
 @click.argument("source", type=click.Path(), metavar="RUN|CHECKPOINT")
 @click.option("--to", cls=Once, metavar="BACKEND", help="Write a run that goes on there: reference, torch or jax.")
-@click.option("-o", "--out", cls=Once, type=click.Path(), metavar="PATH", required=True, help="A .safetensors file; or RUN.")
+@click.option(
+    "-o", "--out", cls=Once, type=click.Path(), metavar="PATH", required=True, help="A .safetensors file; or RUN."
+)
 @click.option(
     "--dtype", cls=Once, type=click.Choice(["float32", "bfloat16", "float64"]), help="Go on in it. [as it was]"
 )

@@ -27,6 +27,8 @@ def command(ctx: click.Context, file: Path | None, template: str, listed: bool) 
         return
     if file is None:
         raise click.UsageError("Name the file to write, or ask for --list.", ctx)
+    if "/" not in template:
+        raise click.UsageError(f"--from {template}: name the library as well, as in std/{template}", ctx)
     from raptr_dsl.cli.output import write_text
     from raptr_dsl.diagnostics import fail
 

@@ -41,7 +41,8 @@ def plan_problems(plan: Plan) -> Iterator[str]:
             yield from (f"stages[{place}].axes.{name}{text}" for text in _rule_problems(rule, space, stage, fewest))
             laws = AXES[name].laws
             if laws is not None and rule.law.law not in laws:
-                yield f"stages[{place}].axes.{name}.law: {rule.law.law} is none of {', '.join(laws)}, the laws of {name}"
+                known = f"{', '.join(laws)}, the laws of {name}"
+                yield f"stages[{place}].axes.{name}.law: {rule.law.law} is none of {known}"
             if not AXES[name].units_are_blocks and changes_state(rule):
                 yield f"stages[{place}].axes.{name}: only blocks are trained apart, and only blocks grow"
     yield from _birth_problems(plan)

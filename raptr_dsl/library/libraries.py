@@ -232,6 +232,10 @@ class Libraries:
         how = f"add it: raptr lib add {name} ADDRESS" if user is None else ""
         if user is None and name in self.manifest.dependencies:
             told, how = f"`{name}` is not locked", "lock it: raptr lib lock"
+        elif name in standard().exports:
+            nearest, how = "", f"did you mean `{STANDARD}/{name}`?"
+        elif name.endswith(".raptr"):
+            nearest, how = "", f'a file is named by its path, in quotes: use "./{name}"'
         return fail("library-unknown", told, help=f"did you mean `{nearest}`?" if nearest else how)
 
 

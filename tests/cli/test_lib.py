@@ -70,6 +70,7 @@ def test_new_begins_from_a_template_and_writes_over_nothing(raptr, tmp_path: Pat
     assert again.code == 1 and "output-exists" in again.err
     listed = raptr("new", "--list").out
     assert len(listed.splitlines()) == len(list(schedule_directory().glob("*.raptr")))
+    assert "as in std/pld" in raptr("new", "other.raptr", "--from", "pld").err
     assert raptr("new").code == 2 and raptr("new", "mine.txt").code == 2
 
 

@@ -43,5 +43,5 @@ def test_a_size_of_a_ramp_is_mended_in_the_ramp(golden) -> None:
 
 def test_a_curve_that_ends_at_one_unit_is_told_of_the_whole() -> None:
     text = "model bert-base\nsteps 1k\nstage width=cosine(1/4, 1) steps=50%\nstage steps=rest\n"
-    (found,) = check_text(text, complete=True).diagnostics
+    found = check_text(text, complete=True).diagnostics[-1]
     assert (found.code, found.help) == ("not-a-multiple", "write 100%, if 1 is to be the whole, or width=64")

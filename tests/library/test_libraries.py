@@ -240,6 +240,11 @@ def test_imports_100_deep_are_refused(project: Make, tmp_path: Path) -> None:
     assert problem(made).code == "limit-imports"
 
 
+def test_a_schedule_of_std_or_a_file_in_place_of_a_library(project: Make) -> None:
+    assert problem(project(), "use pld\nstage steps=rest\n").help == "did you mean `std/pld`?"
+    assert 'in quotes: use "./warm.raptr"' in problem(project(), "use warm.raptr\nstage steps=rest\n").help
+
+
 def test_a_missing_export_has_a_nearest(project: Make, tmp_path: Path) -> None:
     library(tmp_path / "acme", "acme")
     made = project(acme="../acme")
