@@ -127,6 +127,19 @@ def test_units_that_run_are_counted_where_they_run() -> None:
     assert ran.tolist() == [2, 2 * 4, 1 + 4, 0, 2 * SMALL.seq]
 
 
+@pytest.mark.parametrize("blocks", ["zero", "skip"])
+@pytest.mark.parametrize("rows", ["zero", "skip"])
+def test_rule_32_the_rows_that_the_optimizer_may_touch(blocks: str, rows: str) -> None:
+    masks = {"depth": mask(SMALL, "depth", [1, 0, 1]), "width": mask(SMALL, "width", [0, 1, 1, 0])}
+    plan = drawn_plan(SMALL, [masks], {"depth": blocks, "width": rows})
+    found = masks_of(plan.step(0), plan.stages[0], 3, np.float32)
+    assert found.skips_blocks == (blocks == "skip")
+    ran, idle = [False, True, True, False], [True] * 4  # a block that is off has gradients of zeros in all its rows
+    expected = {"zero": [ran, idle, ran], "skip": [ran, ran]}[blocks]
+    touched = {axis: np.asarray(on).tolist() for axis, on in found.touched.items()}
+    assert touched == ({"width": expected} if rows == "skip" else {})
+
+
 def test_a_mask_of_another_model_is_refused() -> None:
     with refused("attach-shape", "the mask of depth is of 3 blocks, and the stack has 4"):
         plan = drawn_plan(SMALL, [{"depth": mask(SMALL, "depth", [1, 0, 1])}])
