@@ -1,5 +1,6 @@
 """On JAX: what does not train has no backward pass, in one program a size; growth is one gather, exact to the bit."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from raptr_jax.names import whole
 from raptr_jax.optim import Parts
 from raptr_jax.stepping import tokens_of
 from raptr_jax.train import JaxTrainer
-from tests.backends.drawn import batch, refused
+from tests.backends.drawn import SMALL, batch, drawn_plan, mask, refused
 from tests.backends.test_reference_training import SCHEDULES, plan_of
 
 SETTINGS = TrainSettings(dtype="float64", lr=0.01)
@@ -70,6 +71,14 @@ def test_flops_of_the_program_equal_planned_flops(name: str, micro_batches: int)
     trainer = trainer_of(plan, SETTINGS.model_copy(update={"micro_batches": micro_batches}))
     for index in {0, *plan.boundaries}:
         assert traced_flops(trainer, index) == planned_flops(plan, index)
+
+
+@pytest.mark.parametrize("trained", [0, 1, 2])
+def test_blocks_of_unequal_sizes_are_counted_where_they_train(trained: int) -> None:
+    trains = np.arange(SMALL.layers)[None] == trained
+    heads = mask(SMALL, "heads", [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]])
+    plan = drawn_plan(SMALL, [{"depth": replace(mask(SMALL, "depth", True), trains=trains), "heads": heads}])
+    assert traced_flops(trainer_of(plan), 0) == planned_flops(plan, 0)
 
 
 @pytest.mark.parametrize("trained", [6, 4, 1])
