@@ -77,7 +77,8 @@ class Executed:
 
     `units[axis]` counts unit forwards per optimizer step summed over steps and sites: blocks, groups of heads of
     blocks that ran, groups of hidden units of blocks that ran. `flops` is exact at the plan's nominal shapes.
-    `padded_flops` are no part of them: of idle blocks that filled a program's bucket, and were discarded.
+    `padded_flops` are no part of them: of what filled up a program's shapes (idle blocks in a bucket, rows in a tile of
+    an expert), and was discarded.
     """
 
     units: Mapping[str, int]

@@ -194,5 +194,5 @@ def _conclude(summary: "RunSummary", out: Path) -> None:
     click.echo(f"held-out loss of the full network: {summary.held_out_loss:.4f} nats per token")
     click.echo(f"FLOPs: {summary.flops:,} executed, as planned; {share:.2%} of full training")
     if summary.padded_flops:
-        click.echo(f"besides, {summary.padded_flops:,} FLOPs of idle blocks that filled a program's bucket")
+        click.echo(f"besides, {summary.padded_flops:,} FLOPs that filled up a program's shapes and were discarded")
     click.echo(f"run: {out}")

@@ -67,7 +67,7 @@ class Mix:
 def constant_mix(budget: Budget, rule: BoundRule) -> Mix | None:
     """The sizes nearest to the budget; None if even the smallest costs more."""
     least = max(1, len(rule.keep), AXES[budget.axis].fewest(budget.plan.shape))
-    sizes = [size for size in range(least, budget.space.units + 1) if _can_draw(rule, budget.space, size)]
+    sizes = [size for size in range(least, budget.space.units + 1) if _can_draw(rule, budget, size)]
     steps, wanted = budget.plan.steps, budget.flops
     low = max((size for size in sizes if steps * budget.cost(Fraction(size)) <= wanted), default=None)
     if low is None:
@@ -80,11 +80,14 @@ def constant_mix(budget: Budget, rule: BoundRule) -> Mix | None:
     return Mix(low, steps - high_steps, high, high_steps)
 
 
-def _can_draw(rule: BoundRule, space: Space, size: int) -> bool:
-    if size == space.units:
+def _can_draw(rule: BoundRule, budget: Budget, size: int) -> bool:
+    units = budget.space.units
+    if size == units:
         return True
-    weights = weights_of(rule.profile, space.units, rule.keep)
-    return not rule.law.problems(Pool(space.units, rule.keep, Fraction(size), weights))
+    pool = Pool(units, rule.keep, Fraction(size), weights_of(rule.profile, units, rule.keep))
+    if rule.law.problems(pool):
+        return False
+    return rule.law.counts(pool)[0] >= AXES[budget.axis].fewest(budget.plan.shape)
 
 
 @dataclass(frozen=True, slots=True)

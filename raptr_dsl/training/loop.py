@@ -35,7 +35,7 @@ class RunSummary(Record, frozen=True):
         seconds: spent in optimizer steps, evaluations and checkpoints left out.
         units: executed unit forwards by axis. flops: executed.
         full_flops: what the full network would cost for the same steps.
-        padded_flops: of idle blocks that filled a program's bucket and were discarded; no part of `flops`.
+        padded_flops: of what filled up a program's shapes and was discarded; no part of `flops`.
     """
 
     plan: str
@@ -173,7 +173,7 @@ class Run:
         )
 
     def _flops(self, executed: Executed) -> dict[str, int]:
-        """FLOPs so far; those of idle blocks that filled a program's bucket stand apart, where there are any."""
+        """FLOPs so far; those that filled up a program's shapes stand apart, where there are any."""
         padded = {"padded": executed.padded_flops} if executed.padded_flops else {}
         return {"executed": executed.flops, "planned": self._account.flops, **padded}
 

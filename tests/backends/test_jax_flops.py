@@ -44,11 +44,11 @@ def test_flops_of_the_program_equal_planned_flops(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("rows", "experts"), [(1, 5), (7, 2), (24, 3), (64, 8), (1000, 8)])
-def test_tiles_are_enough_for_any_split_of_rows_and_waste_about_a_quarter(rows: int, experts: int) -> None:
+def test_tiles_are_enough_for_any_split_of_rows_and_waste_less_than_a_quarter(rows: int, experts: int) -> None:
     tiles, random = tiling(rows, experts), np.random.default_rng(0)
     splits = [random.multinomial(rows, random.dirichlet(np.full(experts, spread))) for spread in (0.1, 1, 10) * 30]
     assert all(sum(-(-int(load) // tiles.size) for load in split) <= tiles.tiles for split in splits)
-    assert tiles.rows - rows <= experts * (tiles.size - 1)
+    assert 4 * (tiles.rows - rows) < rows
 
 
 @pytest.mark.parametrize("axis", THINNED)
