@@ -12,14 +12,14 @@ from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, Recompute
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
-from tests.axes import PARTS
 from tests.laws.drawn import rules
 
 
 @st.composite
-def shapes(draw: st.DrawFn, most_stacks: int = 2) -> ModelShape:
+def shapes(draw: st.DrawFn, most_stacks: int = 2, has_experts: bool = False) -> ModelShape:
     kv_heads, seq = draw(st.integers(1, 3)), draw(st.integers(1, 7))
     source_seq = draw(st.integers(1, 7)) if most_stacks > 1 and draw(st.booleans()) else 0
+    experts = draw(st.sampled_from([1, 2, 4])) if has_experts else 1
     return ModelShape(
         layers=draw(st.integers(1, 5)),
         heads=kv_heads * draw(st.integers(1, 3)),
@@ -27,6 +27,8 @@ def shapes(draw: st.DrawFn, most_stacks: int = 2) -> ModelShape:
         head_dim=draw(st.integers(1, 5)),
         hidden=draw(st.integers(1, 9)),
         ffn=draw(st.sampled_from([6, 12])),
+        experts=experts,
+        top_k=draw(st.integers(1, min(experts, 2))),
         width_group=draw(st.sampled_from([1, 3])),
         vocab=draw(st.integers(1, 20)),
         seq=seq,
@@ -49,8 +51,8 @@ accounts = st.builds(
 
 
 @st.composite
-def shapes_with_accounts(draw: st.DrawFn) -> tuple[ModelShape, Accounting]:
-    shape = draw(shapes())
+def shapes_with_accounts(draw: st.DrawFn, has_experts: bool = False) -> tuple[ModelShape, Accounting]:
+    shape = draw(shapes(has_experts=has_experts))
     return shape, draw(accounts.filter(lambda account: not account.problem(shape)))
 
 
@@ -60,8 +62,9 @@ def plans(draw: st.DrawFn, shape: ModelShape) -> Plan:
     stages, start = [], 0
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.integers(1, 12))
-        names = draw(st.lists(st.sampled_from(sorted(PARTS)), unique=True))
-        axes = {name: draw(rules(AXES[name].space(shape), steps)) for name in names}
+        parts = sorted(name for name, axis in AXES.items() if axis.is_counted(shape))
+        names = draw(st.lists(st.sampled_from(parts), unique=True))
+        axes = {name: draw(rules(AXES[name].space(shape), steps, fewest=AXES[name].fewest(shape))) for name in names}
         duration = steps + draw(st.sampled_from([Fraction(0), Fraction(1, 3)]))
         stages.append(BoundStage(start=start, stop=start + steps, duration=duration, axes=axes))
         start += steps

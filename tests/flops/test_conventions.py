@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import pytest
@@ -157,7 +157,7 @@ def test_the_conventions_beside_each_other(shape: ModelShape) -> None:
     assert total(everywhere, "matmul") == megatron
 
 
-@given(shapes_with_accounts())
+@given(shapes_with_accounts(has_experts=True))
 def test_recomputation_runs_the_blocks_once_more_and_nothing_else(drawn: tuple[ModelShape, Accounting]) -> None:
     shape, account = drawn
     none, early, full = (
@@ -169,7 +169,9 @@ def test_recomputation_runs_the_blocks_once_more_and_nothing_else(drawn: tuple[M
         for part, flops in none.stacks[stack].items():
             again = Fraction(flops) / 3
             assert full.stacks[stack][part] == flops + again
-            assert early.stacks[stack][part] == (flops if part == "ffn.output" else flops + again)
+            assert early.stacks[stack][part] == (
+                flops if part == "ffn.output" and not shape.has_experts else flops + again
+            )
 
 
 @given(shapes_with_accounts())
@@ -237,3 +239,19 @@ def test_an_encoder_decoder_by_hand() -> None:
     assert decoder["cross_attention.key_value"] == 3 * 2 * 2 * 3 * 4 * 5  # of the encoder's 3 positions
     assert decoder["cross_attention.scores"] == 3 * 2 * 2 * 2 * 2 * 3 * 5
     assert decoder["ffn.output"] == 3 * 2 * 2 * 7 * 4
+
+
+@given(shapes_with_accounts(has_experts=True))
+def test_a_mixture_costs_the_experts_of_a_token_and_a_router_that_sees_all(
+    drawn: tuple[ModelShape, Accounting],
+) -> None:
+    """As one part of `top_k` times as many hidden units, but for the router, and for what `early_stop` leaves out."""
+    shape, account = drawn
+    account = replace(account, recompute="none")
+    wide = {"experts": 1, "top_k": 1, "ffn": shape.top_k * shape.ffn}
+    mixture, dense = (account.costs(one) for one in (shape, shape.model_copy(update=wide)))
+    assert mixture.outside == dense.outside
+    for stack, (parts, alike) in enumerate(zip(mixture.forward, dense.forward, strict=True)):
+        positions = shape.batch * (shape.source_seq if shape.source_seq and not stack else shape.seq)
+        router = {"ffn.router": 2 * positions * shape.hidden * shape.experts} if shape.experts > 1 else {}
+        assert parts == {**alike, **router}

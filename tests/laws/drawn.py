@@ -11,6 +11,7 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.ir.schedule import UNIFORM, Profile
 from raptr_dsl.laws import LAWS, Law, Pool
+from raptr_dsl.occupancy import fewest_units
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
 from raptr_dsl.staircases import staircase
@@ -71,8 +72,17 @@ def law_named(draw: st.DrawFn, name: str, n: int) -> Law:
 
 
 @st.composite
-def rules(draw: st.DrawFn, space: Space, steps: int, law: str | None = None) -> BoundRule:
-    """A rule that can be drawn from: what its law refuses is not drawn."""
+def rules(draw: st.DrawFn, space: Space, steps: int, law: str | None = None, fewest: int = 0) -> BoundRule:
+    """A rule that can be drawn from, with `fewest` units or more: what its law refuses is not drawn."""
+    rule = draw(_rules(space, steps, law))
+    if fewest_units(rule, space) >= fewest:
+        return rule
+    full = (Border(offset=0, value=Fraction(space.units)),)
+    return rule.model_copy(update={"sizes": full, "choices": (), "measure": "units"})
+
+
+@st.composite
+def _rules(draw: st.DrawFn, space: Space, steps: int, law: str | None) -> BoundRule:
     n = space.units
     chosen = law_named(draw, law or draw(st.sampled_from(EXACT + RANDOM)), n)
     keep = tuple(sorted(draw(st.sets(st.integers(0, n - 1), max_size=min(3, n)))))
