@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AttentionInterface
 
@@ -24,6 +25,7 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.account import Account
 from raptr_torch import attach
+from raptr_torch.layouts import Layout, UnitLinears
 from raptr_torch.ledger import FlopAudit
 from raptr_torch.runner import Runner
 from tests.backends.attach.models import BITWISE, MAKE, SEQ, UNITS, VOCAB, batch_of, make, shape_of
@@ -228,9 +230,14 @@ class Plain(nn.Module):
         self.head = nn.Linear(shape.hidden, shape.vocab, bias=False)
         self.twice = self.shortened = -1
         self.fused = False
+        self.reentrant: bool | None = None
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.embed(tokens)
+        if self.reentrant is not None:
+            for module in (*self.blocks, self.head):
+                x = checkpoint(module, x, use_reentrant=self.reentrant)
+            return x  # pyright: ignore[reportReturnType]
         for index, block in enumerate(self.blocks):
             x = x[:, : SEQ // 2] if index == self.shortened else x
             for _ in range(1 + (index == self.twice)):
@@ -269,6 +276,14 @@ def test_a_model_of_ones_own_is_counted() -> None:
     model, runner = own(plan_of("gpt2"))
     run(model, runner)
     assert runner.executed().flops == flops_of(runner).nominal == runner.plan.flops().stages[0].total
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_blocks_and_head_that_a_model_recomputes_are_counted_once(reentrant: bool) -> None:
+    model, runner = own(plan_of("gpt2"))
+    model.reentrant = reentrant
+    run(model, runner)
+    assert runner.executed().flops == flops_of(runner).planned == runner.plan.flops().stages[0].total
 
 
 @pytest.mark.parametrize("twice", [0, 1])
@@ -319,6 +334,31 @@ def test_a_block_that_computes_more_than_the_others_is_found() -> None:
     last.forward = MethodType(lambda self, x: Block.forward(self, Block.forward(self, x)), last)
     _, runner = own(plan_of("gpt2"), model)
     assert flops_of(runner).problem.startswith("on 2 × 7 positions blocks.3 computes")
+
+
+class Wasteful(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        """Does for idle hidden units what leads to nothing."""
+        x = super().forward(x)
+        active = getattr(self.down, "_raptr_selection", None)
+        if active is not None and active.slots is not None:
+            x = x + 0 * (x.detach() @ x.new_zeros(32, 32))
+        return x
+
+
+@pytest.mark.parametrize("kind", [Block, Wasteful])
+def test_half_of_the_units_has_to_cost_half(kind: type[Block]) -> None:
+    model = Plain()
+    for block in model.blocks:
+        block.__class__ = kind
+    plan = plan_of("gpt2", "stage width=1/2 steps=50%\nstage steps=rest")
+    model, runner = own(plan, model, layout=Layout(width=UnitLinears(inputs=("up",), output="down")))
+    problem = flops_of(runner).problem
+    if kind is Block:
+        run(model, runner)
+        assert not problem and runner.executed().flops == plan.flops().stages[0].total
+    else:
+        assert problem.startswith("on 2 × 7 positions blocks.0 computes") and "with 2 of 4 units of width" in problem
 
 
 # --- what cannot be proven is not counted, and is attached all the same -----------------------------------------------
