@@ -92,6 +92,15 @@ def test_rule_35_values_and_moments_are_those_of_copies_made_by_hand(family: str
     assert runner.audit().holds
 
 
+def test_rule_35_copies_of_one_block_have_states_of_their_own() -> None:
+    model, optimizer, runner = attached("gpt2", GROWING.replace("2/4", "1/4").format(words="grow=copy(all)"))
+    train("gpt2", model, optimizer, runner, 2)
+    with runner.step(2):
+        pass
+    moments = [optimizer.state[p]["exp_avg"] for block in model.transformer.h for p in block.parameters()]
+    assert len({moment.data_ptr() for moment in moments}) == len(moments)
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "opt", "gpt_neox"])
 def test_rule_35_new_blocks_with_zero_output_projections_change_nothing(family: str) -> None:
     model, optimizer, runner = attached(family, GROWING.format(words="grow=zero"))
