@@ -44,7 +44,8 @@ def test_a_size_that_does_not_fit_does_not_hide_the_end() -> None:
         ("default sample=bernouli\nstage a depth=60% steps=50%\nstage steps=rest\n", "unknown-word"),
         ("let half = 1/\nstage a depth=half steps=50%\nstage b depth=7/13 steps=rest\n", "value-missing"),
         ("stage a depth=6/12 stpes=50%\nstage steps=rest\n", "unknown-attribute"),
-        ("stage a depht=6/12 steps=50%\nstage b depth=all grow=copy(last) steps=rest\n", "unknown-attribute"),
+        ("stage a depht=6/12 sample=balanced scale=sqrt steps=50%\nstage steps=rest\n", "unknown-attribute"),
+        ("stage depth=6 sample=prefx steps=50%\nstage depth=all grow=copy(last) steps=rest\n", "unknown-word"),
         ("keep dpth=[first]\nstage a depth=1/12 steps=50%\nstage steps=rest\n", "unknown-attribute"),
     ],
 )
