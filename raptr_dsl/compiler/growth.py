@@ -38,7 +38,31 @@ def with_growth(
         return stages
     grower = _Grower(BLOCKS.space(shape), origins, diagnostics)
     changed = [grower.stage(*each) for each in zip(stages, rules, numbers, strict=True)]
-    return None if grower.failed else _with_births(changed, shape.layers)
+    if grower.failed:
+        return None
+    _warn_where_nothing_grows(changed, rules, numbers, origins, diagnostics)
+    return _with_births(changed, shape.layers)
+
+
+def _warn_where_nothing_grows(
+    stages: Sequence[BoundStage],
+    rules: Sequence[AxisRule | None],
+    numbers: Sequence[int],
+    origins: Origins,
+    diagnostics: Diagnostics,
+) -> None:
+    """`grow=` after stages in which every block may run: a schedule meant to stack that does not."""
+    grows = any(AXIS in stage.axes and stage.axes[AXIS].growth for stage in stages)
+    said = [number for number, rule in zip(numbers, rules, strict=True) if rule and rule.grow != "none"]
+    if grows or not said:
+        return
+    diagnostics.add(
+        "no-effect",
+        "nothing grows in this schedule: each block has run, or may have, before a stage that says grow=",
+        origins.span(("stages", said[-1], "axes", AXIS, "grow")),
+        help="new blocks are those that no stage before has: write sample=prefix on the stages that grow",
+        severity="warning",
+    )
 
 
 def full_rule(units: int, **words: Any) -> BoundRule:

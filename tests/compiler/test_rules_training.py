@@ -186,7 +186,7 @@ def test_rule_35_growth_needs_prefixes_of_constant_size() -> None:
         ("depth=4 sample=prefix", "depth=6..8 sample=prefix"),
     ]:
         text = f"stage {before} steps=50%\nstage {after} grow=copy(last) steps=rest\nallow partial"
-        assert codes(text) == ([] if before == "depth=4" else ["cannot-grow"]), text
+        assert codes(text) == (["no-effect"] if before == "depth=4" else ["cannot-grow"]), text
     kept = "keep depth=[last]\nstage depth=4 sample=prefix steps=50%\nstage depth=6 sample=prefix grow=zero steps=rest"
     assert codes(f"allow partial\n{kept}") == ["cannot-grow"]
 
@@ -294,3 +294,12 @@ def test_rule_33_the_words_of_a_training_set_are_those_of_its_axis() -> None:
         ranks = [word >> 16 << 16 | unit for unit, word in enumerate(words)]
         chosen = sorted(range(12), key=ranks.__getitem__)[:4]
         assert plan.trained("depth", step, step + 1)[0].nonzero()[0].tolist() == sorted(chosen)
+
+
+def test_rule_35_a_schedule_meant_to_grow_that_does_not_is_told() -> None:
+    thinned = "stage depth=3 {law} steps=20%\nstage depth=6 {law} grow=copy(last) steps=20%\n"
+    thinned += "stage depth=all grow=copy(last) steps=rest"
+    (found,) = check_text(MODEL + thinned.format(law=""), complete=True).diagnostics
+    assert (found.code, found.severity) == ("no-effect", "warning")
+    assert found.span and found.span.text == "copy(last)" and "sample=prefix" in found.help
+    assert not codes(thinned.format(law="sample=prefix"))
