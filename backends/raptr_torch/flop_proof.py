@@ -198,6 +198,8 @@ def _copy_without_storage(block: nn.Module, site: AxisLinears | None) -> tuple[n
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation", None) not in (None, *_COUNTED_ATTENTION):
             config._attn_implementation = "sdpa"
+        if getattr(config, "_experts_implementation", None) is not None:  # the others need to know who is routed where
+            config._experts_implementation = "batched_mm"
     return copy.eval(), site
 
 

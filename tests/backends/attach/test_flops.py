@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AttentionInterface
+from transformers import AttentionInterface, MixtralConfig, MixtralForCausalLM
 
 from raptr_dsl import compile_text
 from raptr_dsl.flops import head_cost
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.training.account import Account
-from raptr_torch import attach
+from raptr_torch import attach, shape
 from raptr_torch.layouts import Layout, UnitLinears
 from raptr_torch.ledger import FlopAudit
 from raptr_torch.runner import Runner
@@ -461,6 +461,21 @@ def test_fused_attention_is_proven_in_its_plain_form() -> None:
     train(model, runner)
     assert runner.executed().flops == plan.flops().total
     assert model.config._attn_implementation == "fused_for_tests"
+
+
+def test_experts_are_proven_in_a_form_that_does_not_look_where_tokens_go() -> None:
+    config = MixtralConfig(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=16, use_cache=False,
+    )  # fmt: skip
+    model = MixtralForCausalLM(config)
+    plan = compile_text(DEPTH, model=shape(model, batch=2), steps=2, seed=5)
+    runner = attach(model, plan, adamw(model))
+    for index in range(plan.steps):
+        with runner.step(index):
+            model(**inputs("mixtral", 2, 16, 0)).loss.backward()
+        runner._bindings[0].optimizer.step()
+    assert runner.executed().flops == plan.flops().total
 
 
 # --- checkpoints and ranks --------------------------------------------------------------------------------------------
