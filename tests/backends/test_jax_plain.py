@@ -20,7 +20,9 @@ from raptr_jax import BACKEND
 from raptr_jax.model import build, flat
 from tests.backends.drawn import batch
 
-MODEL = "model layers=4 heads=4 kv_heads=2 hidden=16 ffn=24 gated=true tied=false vocab=11 seq=8 batch=4; steps 8; seed 3;"
+MODEL = (
+    "model layers=4 heads=4 kv_heads=2 hidden=16 ffn=24 gated=true tied=false vocab=11 seq=8 batch=4; steps 8; seed 3;"
+)
 SETTINGS = TrainSettings(lr=1e-2, warmup=2, clip=1e9)
 
 

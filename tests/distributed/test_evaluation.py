@@ -17,7 +17,7 @@ from tests.backends.drawn import batch
 from tests.distributed.launch import on_ranks, values
 from tests.training.toys import ToyBackend, ToyFeed, toy_plan, toy_settings
 
-PLAN = "model layers=2 heads=2 hidden=8 ffn=16 vocab=8 seq=4 batch=4; steps 3; stage depth=1/2 steps=1; stage steps=rest"
+PLAN = "model layers=2 heads=2 hidden=8 ffn=16 vocab=8 seq=4 batch=4;steps 3; stage depth=1/2 steps=1; stage steps=rest"
 
 
 def evaluate_differently(folder: Path) -> dict[str, str]:
