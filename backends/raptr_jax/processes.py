@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 TIMEOUT = 600.0
 """Seconds that processes wait for each other between two steps: saves, evaluations and compilations happen there."""
 GRACE = 5.0
-"""Seconds beyond, in which process 0 tells the others whom it has waited for in vain."""
+"""Seconds beyond, in which process 0 tells the others whom it has waited for in vain, or why all end."""
 LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 """Variables in which launchers that JAX knows by itself tell how many processes they have started."""
 
@@ -97,7 +97,7 @@ class JaxProcesses(Processes):
         key = self._words.next()
         if self.rank == 0:
             self._write(f"{key}/all", _outcome(work))
-        return _result(self._read(f"{key}/all"))
+        return self._result(key)
 
     def any(self, flag: bool) -> bool:
         return any(self.gather(flag))
@@ -125,6 +125,7 @@ class JaxProcesses(Processes):
         key, self._pending = self._pending, None
         claims = self._collect(key, self._steps)
         if len(set(claims)) > 1:
+            self._part(key)
             raise disagreement({rank: str(claim) for rank, claim in enumerate(claims)})
 
     def withdraw(self) -> None:
@@ -139,7 +140,24 @@ class JaxProcesses(Processes):
             )
             for old in sequence.passed():  # all have answered this one, so all have read those before
                 self._call(self._store.key_value_delete, old)
-        return _result(self._read(f"{key}/all"))
+        return self._result(key)
+
+    def _result(self, key: str) -> Any:
+        """What is published under a key; an error is raised on every process."""
+        value, error = self._read(f"{key}/all")
+        if error is None:
+            return value
+        self._part(key)
+        raise error
+
+    def _part(self, key: str) -> None:
+        """Keeps process 0, and the store with it, until the others have read why all of them end."""
+        with suppress(jax.errors.JaxRuntimeError):  # what is to be told is the reason, not this
+            if self.rank:
+                self._store.key_value_set_bytes(f"{key}/{self.rank}/read", b"")
+                return
+            for rank in range(1, self.size):
+                self._store.blocking_key_value_get_bytes(f"{key}/{rank}/read", int(1000 * GRACE))
 
     def _write(self, key: str, value: Any) -> None:
         self._call(self._store.key_value_set_bytes, key, pickle.dumps(value))
@@ -236,13 +254,6 @@ def _outcome(work: Callable[[], T]) -> tuple[T | None, RaptrError | None]:
         return work(), None
     except RaptrError as error:
         return None, error
-
-
-def _result(outcome: tuple[Any, RaptrError | None]) -> Any:
-    value, error = outcome
-    if error is not None:
-        raise error
-    return value
 
 
 def _brief(error: BaseException) -> str:

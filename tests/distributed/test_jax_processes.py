@@ -119,8 +119,11 @@ def lose_the_first(folder: Path) -> None:
 
 def test_when_process_0_is_killed_the_others_leave_a_word(tmp_path: Path) -> None:
     first, second = on_processes(lose_the_first, tmp_path, processes=2)
-    assert (first.code, second.code) == ("died", "died")
-    assert "error[ranks-lost]: rank 1 was ended from without" in second.message
+    assert first.code == "died"
+    if second.code == "died":  # JAX has ended it
+        assert "error[ranks-lost]: rank 1 was ended from without" in second.message
+    else:  # the connection broke before
+        assert (second.code, second.message) == ("ranks-lost", "rank 0 died, or did not answer within 30 seconds")
     assert "ranks-lost" not in first.message
 
 
