@@ -6,45 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from raptr_dsl import compile_text
-from raptr_dsl.backend import TrainSettings
 from raptr_dsl.backend.processes import Processes
 from raptr_dsl.diagnostics import RaptrError
 from raptr_dsl.training import opening
 from raptr_torch import BACKEND
 from raptr_torch.processes import launched
-from tests.backends.drawn import batch
+from tests.distributed.evaluating import evaluate_differently, require_told
 from tests.distributed.launch import on_ranks, values
 from tests.training.toys import ToyBackend, ToyFeed, toy_plan, toy_settings
 
 PLAN = "model layers=2 heads=2 hidden=8 ffn=16 vocab=8 seq=4 batch=4;steps 3; stage depth=1/2 steps=1; stage steps=rest"
 
 
-def evaluate_differently(folder: Path) -> dict[str, str]:
-    """One rank has another number of batches, then other data, then both the same."""
-    plan, rank = compile_text(PLAN), launched().rank
-    trainer = BACKEND.trainer(plan, TrainSettings())
-    found = {}
-    for name, batches in {
-        "count": [batch(plan.shape, 1)] * (1 + rank),
-        "data": [batch(plan.shape, rank)],
-        "same": [batch(plan.shape, 1)],
-    }.items():
-        try:
-            found[name] = str(trainer.evaluate(batches))
-        except RaptrError as error:
-            first = error.diagnostics[0]
-            found[name] = f"{first.code}: {' / '.join(first.notes)}"
-    return found
+def evaluate(folder: Path) -> dict[str, str]:
+    return evaluate_differently(BACKEND, PLAN, launched().rank)
 
 
 def test_ranks_that_evaluate_on_other_batches_are_told(tmp_path: Path) -> None:
-    one, other = values(on_ranks(evaluate_differently, tmp_path))
-    assert one == other
-    assert one["count"].startswith("ranks-disagree: rank 0: evaluation after 0 steps, 1 batches, data ")
-    assert " / rank 1: evaluation after 0 steps, 2 batches, data " in one["count"]
-    assert one["data"].startswith("ranks-disagree: ")
-    assert float(one["same"]) > 0
+    require_told(*values(on_ranks(evaluate, tmp_path)))
 
 
 class Two(Processes):

@@ -15,12 +15,13 @@ import pytest
 from raptr_dsl import compile_text
 from raptr_dsl.backend import TrainSettings
 from raptr_dsl.backend.claims import Claims
-from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_dsl.diagnostics import fail
 from raptr_dsl.training import read_journal
 from raptr_jax import BACKEND, JaxBackend
 from raptr_jax.processes import JaxProcesses
 from raptr_jax.train import JaxTrainer
 from tests.backends.drawn import batch
+from tests.distributed.evaluating import evaluate_differently, require_told
 from tests.distributed.jax_launch import on_processes, together
 from tests.distributed.outcome import values
 
@@ -127,31 +128,12 @@ def test_when_process_0_is_killed_the_others_leave_a_word(tmp_path: Path) -> Non
     assert "ranks-lost" not in first.message
 
 
-def evaluate_differently(folder: Path) -> dict[str, str]:
-    """One process has another number of batches, then other data, then both the same."""
-    plan, rank = compile_text(PLAN), BACKEND.processes().rank
-    trainer = BACKEND.trainer(plan, TrainSettings())
-    found = {}
-    for name, batches in {
-        "count": [batch(plan.shape, 1)] * (1 + rank),
-        "data": [batch(plan.shape, rank)],
-        "same": [batch(plan.shape, 1)],
-    }.items():
-        try:
-            found[name] = str(trainer.evaluate(batches))
-        except RaptrError as error:
-            first = error.diagnostics[0]
-            found[name] = f"{first.code}: {' / '.join(first.notes)}"
-    return found
+def evaluate(folder: Path) -> dict[str, str]:
+    return evaluate_differently(BACKEND, PLAN, BACKEND.processes().rank)
 
 
 def test_processes_that_evaluate_on_other_batches_are_told(tmp_path: Path) -> None:
-    one, other = values(on_processes(evaluate_differently, tmp_path, processes=2))
-    assert one == other
-    assert one["count"].startswith("ranks-disagree: rank 0: evaluation after 0 steps, 1 batches, data ")
-    assert " / rank 1: evaluation after 0 steps, 2 batches, data " in one["count"]
-    assert one["data"].startswith("ranks-disagree: ")
-    assert float(one["same"]) > 0
+    require_told(*values(on_processes(evaluate, tmp_path, processes=2)))
 
 
 def split_over_processes(folder: Path) -> dict[str, Any]:
