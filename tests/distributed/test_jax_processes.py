@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ def test_processes_that_disagree_all_name_the_values_of_all(tmp_path: Path) -> N
         assert second.startswith("rank 1: model 00000000, plan ")
     assert ("step 1," in told["step"][1], "step 4," in told["step"][2]) == (True, True)
     assert told["micro-batches"][2].endswith("micro-batches 2")
+
+
+def read_late(folder: Path) -> None:
+    """Process 0 knows at once that they differ; the other looks when the first could have been gone for long."""
+    together = launched(timeout=30)
+    mine = claims(seed=17 + together.rank)
+    claim = mine.of(mine.plan.step(0))
+    if together.rank:
+        together.announce(claim)
+        time.sleep(3)
+    together.settle(claim)
+
+
+def test_process_0_ends_when_all_have_read_why(tmp_path: Path) -> None:
+    first, second = on_processes(read_late, tmp_path, processes=2)
+    assert (first.code, second.code) == ("ranks-disagree", "ranks-disagree")
 
 
 def lose(folder: Path) -> None:
