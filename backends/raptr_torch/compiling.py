@@ -17,6 +17,7 @@ import torch._dynamo
 from torch import Tensor, nn
 
 from raptr_dsl.ir.plan import Plan, Step
+from raptr_dsl.occupancy import alike_blocks
 from raptr_torch.stacks import unwrapped
 
 _SETTINGS = ("recompile_limit", "accumulated_recompile_limit", "fail_on_recompile_limit_hit")
@@ -75,12 +76,21 @@ def tracked(plan: Plan) -> int:
 
 
 def sizes(plan: Plan) -> int:
-    """Combinations of active heads and hidden units that the plan can need; depth costs no graph."""
-    without_depth = tuple(
-        stage.model_copy(update={"axes": {axis: rule for axis, rule in stage.axes.items() if axis != "depth"}})
+    """Combinations of active heads and hidden units that a block of the plan can need; depth costs no graph."""
+    of_blocks = tuple(
+        stage.model_copy(
+            update={
+                "axes": {
+                    axis: rule.model_copy(update={"full": ()})
+                    for axis, rule in stage.axes.items()
+                    if axis != "depth" and axis not in alike.full
+                }
+            }
+        )
         for stage in plan.stages
+        for alike in alike_blocks(stage, plan.shape.layers)
     )
-    return plan.model_copy(update={"stages": without_depth}).shapes
+    return plan.model_copy(update={"stages": of_blocks}).shapes
 
 
 def representatives(plan: Plan) -> Iterator[Step]:

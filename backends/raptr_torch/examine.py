@@ -5,8 +5,9 @@ An optimizer is rebuilt from its class and the options of a parameter group, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from inspect import signature
 from typing import Any
 
@@ -19,6 +20,8 @@ from raptr_dsl.diagnostics import fail
 IDLE_STEPS = 60
 """Zero gradients after which momentum must have faded: β₁=0.99 still leaves half of the movement, a sign all of it."""
 FADED = 0.9
+TRIAL = (64, 128)
+"""Of the small matrix: optimizers that quantise their state (bitsandbytes, torchao) do so from 4,096 elements on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,14 @@ class Facts:
         fades: under zero gradients the movement dies away (not under sign- and matrix-normalised optimizers).
         primes: a step of zero gradients at learning rate 0 leaves it as if it had just been made.
         spares_gradients: it does not write to the gradients it is given, so that one buffer of zeros can be shared.
+        tables: words of its state that no step changes, such as the levels of quantised state.
     """
 
     is_elementwise: bool
     fades: bool
     primes: bool
     spares_gradients: bool
+    tables: frozenset[str]
 
 
 Make = Callable[..., Optimizer]
@@ -49,27 +54,41 @@ def examine(optimizer: Optimizer, group: dict[str, Any]) -> Facts:
     """
     accepted = signature(type(optimizer).__init__).parameters
     options = {word: value for word, value in group.items() if word in accepted and word != "params"}
-    device = group["params"][0].device
+    arguments = type(optimizer), tuple(options.items()), group["params"][0].device
+    try:
+        is_known = isinstance(hash(arguments), int) and not any(isinstance(v, Tensor) for v in options.values())
+    except TypeError:  # an option that is a list
+        is_known = False
+    return _remembered(*arguments) if is_known else _examined(*arguments)
+
+
+def _examined(cls: type[Optimizer], options: Sequence[tuple[str, Any]], device: torch.device) -> Facts:
+    accepted = signature(cls.__init__).parameters
 
     def make(parameters: list[nn.Parameter], **changes: float) -> Optimizer:
-        return type(optimizer)(parameters, **{**options, **{w: v for w, v in changes.items() if w in accepted}})
+        return cls(parameters, **{**dict(options), **{w: v for w, v in changes.items() if w in accepted}})
 
     try:
+        tables = _tables(make, device)
         return Facts(
-            _is_elementwise(make, device),
+            _is_elementwise(make, device, tables),
             _fades(make, device),
-            _primes(make, device),
+            _primes(make, device, tables),
             _spares_gradients(make, device),
+            tables,
         )
     except Exception as error:  # whatever a foreign constructor or step may raise
         raise fail(
             "optimizer-opaque",
-            f"{type(optimizer).__qualname__} could not be examined: {type(error).__name__}: {error}",
+            f"{cls.__qualname__} could not be examined: {type(error).__name__}: {error}",
             help="bind an optimizer whose constructor takes the options of its parameter groups",
         ) from error
 
 
-def prime(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+_remembered = lru_cache(maxsize=64)(_examined)
+
+
+def prime(optimizer: Optimizer, parameters: Sequence[nn.Parameter], tables: Collection[str]) -> None:
     """Creates the state of those parameters that have none, as before the first step; weights stay as they are."""
     groups = optimizer.param_groups
     wanted = set(parameters)
@@ -78,13 +97,13 @@ def prime(optimizer: Optimizer, parameters: Sequence[nn.Parameter]) -> None:
             for parameter in group["params"]:
                 if parameter in wanted and not optimizer.state.get(parameter):
                     optimizer.param_groups = [{**group, "params": [parameter], "lr": group["lr"] * 0}]
-                    _prime_one(optimizer, parameter)
+                    _prime_one(optimizer, parameter, tables)
     finally:
         optimizer.param_groups = groups
 
 
 @torch.no_grad()
-def _prime_one(optimizer: Optimizer, parameter: nn.Parameter) -> None:
+def _prime_one(optimizer: Optimizer, parameter: nn.Parameter, tables: Collection[str]) -> None:
     weights, gradient = parameter.detach().clone(), parameter.grad
     parameter.grad = torch.zeros_like(parameter)
     try:
@@ -92,19 +111,38 @@ def _prime_one(optimizer: Optimizer, parameter: nn.Parameter) -> None:
     finally:
         parameter.copy_(weights)  # some decay or project whatever the learning rate is
         parameter.grad = gradient
-    forget(optimizer.state[parameter])
+    forget(optimizer.state[parameter], tables)
 
 
-def forget(state: dict[str, Any]) -> None:
+def forget(state: dict[str, Any], tables: Collection[str]) -> None:
     """Makes the state of a parameter what it was before the first step, in place; of an optimizer that primes."""
     for word, value in state.items():
+        if word in tables:
+            continue
         if isinstance(value, Tensor):
             value.zero_()
         elif isinstance(value, int | float) and not isinstance(value, bool):
             state[word] = type(value)(0)
 
 
-def _is_elementwise(make: Make, device: torch.device) -> bool:
+def _tables(make: Make, device: torch.device) -> frozenset[str]:
+    """The words of its state that stay as the first step has made them."""
+    parameter = _matrix(device)
+    optimizer = make([parameter], lr=1e-3)
+    _move(optimizer, parameter, _normal(device, 0))
+    first = {word: _copied(value) for word, value in optimizer.state[parameter].items() if value is not None}
+    for seed in range(1, 20):
+        _move(optimizer, parameter, _normal(device, seed))
+    last = optimizer.state[parameter]
+    return frozenset(word for word, value in first.items() if torch.equal(value, _copied(last[word])))
+
+
+def _copied(value: Any) -> Tensor:
+    return torch.as_tensor(value).detach().clone()
+
+
+def _is_elementwise(make: Make, device: torch.device, tables: Collection[str]) -> bool:
+    """Whether rows by themselves go as they do in their matrix; then its state has a value an element, and counts."""
     whole, rows = _matrix(device), slice(2, 5)
     part = nn.Parameter(whole.detach()[rows].clone())
     optimizers = make([whole], lr=1e-3), make([part], lr=1e-3)
@@ -113,6 +151,9 @@ def _is_elementwise(make: Make, device: torch.device) -> bool:
         whole.grad, part.grad = gradient, gradient[rows].clone()
         for optimizer in optimizers:
             optimizer.step()
+    state = {word: value for word, value in optimizers[0].state[whole].items() if word not in tables}
+    if any(isinstance(value, Tensor) and value.numel() > 1 and value.shape != whole.shape for value in state.values()):
+        return False
     return torch.allclose(whole.detach()[rows], part.detach(), rtol=1e-5, atol=1e-7)
 
 
@@ -128,10 +169,10 @@ def _fades(make: Make, device: torch.device) -> bool:
     return last <= FADED * first
 
 
-def _primes(make: Make, device: torch.device) -> bool:
+def _primes(make: Make, device: torch.device, tables: Collection[str]) -> bool:
     primed, plain = _matrix(device), _matrix(device)
     optimizers = make([primed], lr=1e-3), make([plain], lr=1e-3)
-    prime(optimizers[0], [primed])
+    prime(optimizers[0], [primed], tables)
     for seed in range(3):
         primed.grad, plain.grad = _normal(device, seed), _normal(device, seed)
         for optimizer in optimizers:
@@ -163,4 +204,4 @@ def _matrix(device: torch.device) -> nn.Parameter:
 
 
 def _normal(device: torch.device, seed: int) -> Tensor:
-    return torch.randn(8, 16, generator=torch.Generator().manual_seed(seed)).to(device)
+    return torch.randn(*TRIAL, generator=torch.Generator().manual_seed(seed)).to(device)

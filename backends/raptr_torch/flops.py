@@ -39,6 +39,11 @@ class Gradients(NamedTuple):
     weights: bool | None
     input: bool
 
+    @property
+    def costs(self) -> tuple[bool, bool]:
+        """Whether gradients of weights are computed, and whether a gradient reaches the block at all."""
+        return bool(self.weights), bool(self.weights) or self.input
+
 
 class BlockForward(NamedTuple):
     """One training forward of a block.
@@ -86,8 +91,7 @@ class Formula:
 
     def block(self, stack: int, seen: Seen, active: tuple[int, ...], gradients: Gradients) -> int:
         """One forward of one block, and its part of backward."""
-        trains = bool(gradients.weights)
-        return self._cost(stack, seen, active, trains, trains or gradients.input)
+        return self._cost(stack, seen, active, *gradients.costs)
 
     def fits(self, stack: int, seen: Seen) -> bool:
         """Whether a block of that stack attends to an encoder's output where it should, and only there."""
@@ -130,21 +134,16 @@ class Formula:
                 sees in all of them.
         """
         blocks = running(step, self.shape)
-        depth = step.axes.get("depth")
-        trains = (
-            [True] * len(blocks) if depth is None or depth.trains is None else depth.trains.ravel()[blocks].tolist()
-        )
-        flows = [True] * len(blocks) if "embed" not in step.frozen else list(accumulate(trains, or_))
         counts = [
             step.axes[axis].on.sum(axis=1)[blocks].tolist() if axis in step.axes else [units] * len(blocks)
             for axis, units in self.units.items()
         ]
         stacks = [block // self.shape.layers for block in blocks]
         active = zip(*counts, strict=True) if counts else [()] * len(blocks)
-        alike = Counter(zip(stacks, active, trains, flows, strict=True))
+        alike = Counter(zip(stacks, active, tracked(step, blocks), strict=True))
         inside = sum(
             times * often * self._cost(stack, seen, units, trained, flowing)
-            for (stack, units, trained, flowing), times in alike.items()
+            for (stack, units, (trained, flowing)), times in alike.items()
             for seen, often in passes[stack].items()
         )
         return inside + self.head(rows, step.frozen)
@@ -162,3 +161,11 @@ def running(step: Step, shape: ModelShape) -> list[int]:
     """The blocks that a step runs, in order, numbered through all stacks."""
     depth = step.axes.get("depth")
     return list(range(shape.blocks)) if depth is None else depth.on.ravel().nonzero()[0].tolist()
+
+
+def tracked(step: Step, blocks: Sequence[int]) -> list[tuple[bool, bool]]:
+    """Of blocks that a step runs, what it has autograd compute; see `Gradients.costs`."""
+    depth = step.axes.get("depth")
+    trains = [True] * len(blocks) if depth is None or depth.trains is None else depth.trains.ravel()[blocks].tolist()
+    flows = accumulate(trains, or_) if "embed" in step.frozen else [True] * len(blocks)
+    return list(zip(trains, flows, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -29,12 +29,16 @@ def copies(growth: Growth, blocks: Sequence[nn.Module]) -> Iterator[tuple[nn.Mod
 
 @torch.no_grad()
 def grow(
-    growth: Growth, stacks: Iterable[Sequence[nn.Module]], outputs: Outputs, optimizers: Sequence[Optimizer]
+    growth: Growth,
+    stacks: Iterable[Sequence[nn.Module]],
+    outputs: Outputs,
+    optimizers: Mapping[Optimizer, Collection[str]],
 ) -> None:
     """Gives every block that is born the values and the optimizer state of its source, as they were before.
 
     Args:
         outputs: of a block, its output projections, which are zero in new blocks without a source.
+        optimizers: with the words of their state that are tables (see `raptr_torch.examine.Facts`).
     """
     for blocks in stacks:
         changed = list(copies(growth, blocks))
@@ -44,8 +48,8 @@ def grow(
             if source is None:
                 _zero(outputs(target))
         _copy_values(changed, held)
-        for optimizer in optimizers:
-            _copy_states(changed, held, new, optimizer)
+        for optimizer, tables in optimizers.items():
+            _copy_states(changed, held, new, optimizer, tables)
 
 
 def require_one_optimizer(
@@ -102,6 +106,7 @@ def _copy_states(
     held: Mapping[nn.Module, Mapping[str, Tensor]],
     new: set[nn.Module],
     optimizer: Optimizer,
+    tables: Collection[str],
 ) -> None:
     own = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     for name in {name: None for block in held.values() for name in block}:
@@ -112,7 +117,7 @@ def _copy_states(
                 continue
             parameter = named[target]
             if source is None or target in new or source not in named:
-                forget(optimizer.state[parameter])
+                forget(optimizer.state[parameter], tables)
             elif old[source]:
                 optimizer.state[parameter] = _cloned(old[source])
             else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from raptr_dsl.ir.plan import Step
 from raptr_torch.blocks import BlockMeter
-from raptr_torch.flops import Formula, Gradients, Seen, running
+from raptr_torch.flops import Formula, Gradients, Seen, running, tracked
 from raptr_torch.meter import Meter
 
 
@@ -141,7 +141,9 @@ class FlopLedger:
         unfit = next((r for r in meter.blocks if not self.formula.fits(r.block // layers, r.seen)), None)
         if unfit is not None:
             return f"{self._paths[unfit.block]} is not called with an encoder's output as the plan's shape says"
-        odd = next((ran for ran in meter.blocks if ran.gradients not in self._proven), None)
+        planned = running(step, self.formula.shape)
+        costs = dict(zip(planned, tracked(step, planned), strict=True))
+        odd = next((ran for ran in meter.blocks if not self._is_planned(ran.gradients, costs.get(ran.block))), None)
         if odd is not None:
             return f"{self._paths[odd.block]} runs with {_said(odd.gradients)}, which the plan does not say"
         frozen = next((ran.path for ran in meter.outside if not ran.weight and "head" not in step.frozen), None)
@@ -150,6 +152,10 @@ class FlopLedger:
         if meter.blocks and not any(ran.path == self._head for ran in meter.outside):
             return f"{self._head} is not called, as under a fused loss, so the head cannot be seen"
         return ""
+
+    def _is_planned(self, gradients: Gradients, costs: tuple[bool, bool] | None) -> bool:
+        """Whether a block was tracked by autograd in a way that is proven, and its own; that it ran is the audit's."""
+        return gradients in self._proven and (costs is None or gradients.costs == costs)
 
 
 def _said(gradients: Gradients) -> str:

@@ -43,7 +43,8 @@ class OptimizerBinding:
         self._step: Step | None = None
         self._updates_left: float = 0
         facts = self._examine()
-        self._primes = all(fact.primes for fact in facts)
+        self._primes = bool(facts) and all(fact.primes for fact in facts)
+        self.tables = frozenset(word for fact in facts for word in fact.tables)
         self._shares_zeros = all(fact.spares_gradients for fact in facts)
         self._zeros: dict[tuple[torch.Size, torch.dtype, torch.device], Tensor] = {}
         self._lent: list[nn.Parameter] = []
@@ -56,7 +57,8 @@ class OptimizerBinding:
     def start(self) -> None:
         """Creates the optimizer's state where it has none, and hooks on to its steps."""
         if self._primes:
-            prime(self.optimizer, [p for group in self.optimizer.param_groups for p in group["params"]])
+            held = [p for group in self.optimizer.param_groups for p in group["params"]]
+            prime(self.optimizer, held, self.tables)
         self._hooks = [
             self.optimizer.register_step_pre_hook(self._before),
             self.optimizer.register_step_post_hook(self._after),

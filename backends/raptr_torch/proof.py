@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from raptr_dsl.diagnostics import RaptrError, fail
+from raptr_torch.adapters import without_adapters
 from raptr_torch.layouts import UnitLinears
 from raptr_torch.slicing import Selection
 from raptr_torch.units import AxisLinears, install
@@ -38,10 +39,11 @@ class Call:
 
 def example_of(model: nn.Module) -> dict[str, Tensor] | None:
     """A tiny batch for a language model of transformers, None for other models."""
-    config = getattr(model, "config", None)
+    base = without_adapters(model)
+    config = getattr(base, "config", None)
     text = getattr(config, "get_text_config", lambda: config)()
     vocab = getattr(text, "vocab_size", None)
-    if not isinstance(vocab, int) or "input_ids" not in inspect.signature(model.forward).parameters:
+    if not isinstance(vocab, int) or "input_ids" not in inspect.signature(base.forward).parameters:
         return None
     device = next(model.parameters()).device
     tokens = (torch.arange(2 * TOKENS, device=device) * 7 + 1).remainder(vocab).view(2, TOKENS)

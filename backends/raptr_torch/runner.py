@@ -305,7 +305,8 @@ class Runner:
         growth = self.plan.grows_at(index)
         if growth is None or self._grown == index:
             return
-        grow(growth, self._sites.stacked, self._sites.outputs, [binding.optimizer for binding in self._bindings])
+        optimizers = {binding.optimizer: binding.tables for binding in self._bindings}
+        grow(growth, self._sites.stacked, self._sites.outputs, optimizers)
         self._grown = index
         self._sites.evaluate(self.plan.evaluated(index))
 

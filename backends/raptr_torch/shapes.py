@@ -15,6 +15,7 @@ from torch import nn
 
 from raptr_dsl.diagnostics import RaptrError, fail
 from raptr_dsl.ir.model import ModelShape
+from raptr_torch.adapters import has_adapters
 from raptr_torch.families import FAMILIES, Family
 from raptr_torch.model import Transformer
 
@@ -50,6 +51,12 @@ def shape(
     if isinstance(model, Transformer):
         return _checked(model, {**{word: getattr(model.shape, word) for word in ModelShape.model_fields}, **given})
     family = next((FAMILIES[cls.__name__] for cls in type(model).__mro__ if _is_known(cls)), None)
+    if has_adapters(model):
+        raise fail(
+            "attach-model",
+            f"{type(model).__qualname__} has adapters, which its shape would not say",
+            help="take the shape before they are added: shape(model), then get_peft_model(model, …)",
+        )
     if family is None:
         raise foreign(model)
     found = _checked(model, _words(model, family, given))

@@ -18,7 +18,7 @@ from transformers.trainer_callback import (
 from transformers.training_args import TrainingArguments
 
 if TYPE_CHECKING:
-    from transformers import Trainer
+    from transformers.trainer import Trainer
 
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan

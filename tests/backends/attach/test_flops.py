@@ -425,6 +425,18 @@ def test_what_is_frozen_by_hand_is_not_planned(caplog: pytest.LogCaptureFixture)
         assert runner.executed().flops == 0 and runner.audit().holds
 
 
+@pytest.mark.parametrize("frozen", [[3], [0, 1, 2, 3]])
+def test_a_block_that_is_frozen_by_hand_where_the_plan_has_another_rest(frozen: list[int]) -> None:
+    """Blocks that do not train are proven, and this one was to train: the audit is not to say that it ran otherwise."""
+    model, plan = make("llama"), plan_of("llama", "stage depth.train=suffix(2/4) steps=50%\nstage steps=rest")
+    for place in frozen:
+        model.model.layers[place].requires_grad_(False)
+    runner = attach(model, plan, adamw(model))
+    train(model, runner)
+    assert "no gradients of its weights and gradients of its input, which the plan" in flops_of(runner).problem
+    assert runner.audit().holds and runner.executed().flops == 0
+
+
 def test_embeddings_that_are_frozen_by_hand_cost_nothing_anyway() -> None:
     model, change = untied()
     model.transformer.wte.requires_grad_(False)
