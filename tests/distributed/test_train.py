@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import torch
 
 from raptr_dsl.backend import TrainSettings
 from raptr_dsl.backend.checks import require_micro_batches
+from raptr_dsl.cli import main
 from raptr_dsl.training import read_journal
 from tests.backends.drawn import refused
-from tests.distributed.launch import torchrun
+from tests.distributed.launch import on_ranks, torchrun, values
 from tests.training.toys import SHAPE, without_times
 
 SCHEDULE = """\
@@ -36,13 +39,35 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(folder: Path, out: str, *options: str, ranks: int = 2, limit: float = 100, **environment: str) -> Any:
-    arguments = [
+def arguments(folder: Path, out: str, *options: str) -> list[str]:
+    return [
         "train", str(folder / "four.raptr"), "--model", str(folder / "tiny.toml"), "--steps", "50",
         "--data", str(folder / "text.txt"), "--out", str(folder / out), "--lr", "1e-2", "--clip", "0.5",
         "--dtype", "float64", "--log-every", "1", "--eval-every", "20", *options,
     ]  # fmt: skip
-    return torchrun(ranks, ["-m", "raptr_dsl", *arguments], limit, XDG_CACHE_HOME=str(folder / "cache"), **environment)
+
+
+def train(folder: Path, out: str, *options: str, ranks: int = 2, limit: float = 100, **environment: str) -> Any:
+    """Exit code and words of the command under torchrun."""
+    command = ["-m", "raptr_dsl", *arguments(folder, out, *options)]
+    return torchrun(ranks, command, limit, XDG_CACHE_HOME=str(folder / "cache"), **environment)
+
+
+def here(folder: Path, arguments: list[str]) -> tuple[int, str]:
+    """Exit code and words of the command in this process, which is a rank or alone."""
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as environment, redirect_stdout(said), redirect_stderr(said):
+        environment.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        return main(arguments), said.getvalue()
+
+
+def alone(folder: Path, *options: str) -> None:
+    code, said = here(folder, arguments(folder, "one", *options))
+    assert code == 0, said
+
+
+def on_two(folder: Path, *options: str) -> list[tuple[int, str]]:
+    return values(on_ranks(here, folder, limit=100, arguments=arguments(folder, "two", *options)))
 
 
 def losses(folder: Path, out: str) -> list[float]:
@@ -55,8 +80,7 @@ def test_losses_are_those_of_one_process_and_one_rank_writes(folder: Path) -> No
     assert code == 0, said
     assert said.count("held-out loss of the full network:") == 1
     assert said.count("FLOPs:") == 1
-    code, said = train(folder, "one", "--micro-batches", "2", ranks=1)
-    assert code == 0, said
+    alone(folder, "--micro-batches", "2")
     np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=1e-7)
     audit = read_journal(folder / "two" / "log.jsonl")[-1]
     assert audit["event"] == "audit"
@@ -74,25 +98,24 @@ stage steps=10
 
 def test_growth_training_sets_and_smaller_batches_are_those_of_one_process(folder: Path) -> None:
     (folder / "four.raptr").write_text(GROWING)
-    code, said = train(folder, "two", "--micro-batches", "2")
-    assert code == 0, said
-    code, said = train(folder, "one", "--micro-batches", "2", ranks=1)
-    assert code == 0, said
+    for code, said in on_two(folder, "--micro-batches", "2"):
+        assert code == 0, said
+    alone(folder, "--micro-batches", "2")
     np.testing.assert_allclose(losses(folder, "two"), losses(folder, "one"), rtol=1e-7)
 
 
 def test_batches_that_the_ranks_cannot_share_are_refused(folder: Path) -> None:
     (folder / "four.raptr").write_text("stage batch=5 steps=45\nstage steps=5\n")
-    code, said = train(folder, "two")
-    assert code == 1
-    assert "2 ranks do not divide a batch of 5 sequences, which the plan asks for" in said
+    for code, said in on_two(folder):
+        assert code == 1
+        assert "2 ranks do not divide a batch of 5 sequences, which the plan asks for" in said
 
 
 @pytest.mark.slow
 def test_four_ranks(folder: Path) -> None:
     code, said = train(folder, "four", ranks=4)
     assert code == 0, said
-    code, said = train(folder, "one", ranks=1)
+    alone(folder)
     np.testing.assert_allclose(losses(folder, "four"), losses(folder, "one"), rtol=1e-7)
 
 
