@@ -34,7 +34,7 @@ class Axis:
             blocks.
         laws: the sampling laws that make sense on it, the first the default; None for all, and for `fixed`. Where a
             power is not 1 they are exact: the mean of a square is not known of a count that varies.
-        lacks: attributes of a stage that mean nothing on it.
+        lacks: attributes of a stage that mean nothing on it; `full`, which names blocks, where no block has a site.
         units_are_blocks: whether a unit is a block: one that is off idles all within it, and `sqrt` and `linear`
             look at the skipped ones behind an active one (rule 29).
         thins_tokens: whether a step sees fewer tokens: "relative to the full network" has two meanings (rule 37).
@@ -116,7 +116,7 @@ AXES: dict[str, Axis] = {
             per_block=False,
             space=lambda shape: Space(sites=shape.stacks, units=shape.layers, group=1),
             powers=dict.fromkeys(_BLOCK, 1),
-            lacks=frozenset(),
+            lacks=frozenset({"full"}),
             units_are_blocks=True,
         ),
         Axis(
@@ -169,7 +169,7 @@ AXES: dict[str, Axis] = {
             space=lambda shape: Space(sites=1, units=shape.seq, group=1),
             powers={**_BY_POSITION, HEAD: 1},
             laws=("prefix",),
-            lacks=_NO_UNITS_OF_WEIGHTS,
+            lacks=_NO_UNITS_OF_WEIGHTS | {"full"},
             thins_tokens=True,
             excludes=frozenset({"positions"}),
             misfit=_one_sequence,
@@ -182,7 +182,7 @@ AXES: dict[str, Axis] = {
             space=lambda shape: Space(sites=1, units=shape.batch, group=1),
             powers=dict.fromkeys((*_BLOCK, HEAD), 1),
             laws=("prefix",),
-            lacks=_NO_UNITS_OF_WEIGHTS,
+            lacks=_NO_UNITS_OF_WEIGHTS | {"full"},
             thins_tokens=True,
         ),
     )

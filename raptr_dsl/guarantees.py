@@ -90,16 +90,18 @@ def guarantee(shape: ModelShape, stages: Sequence[BoundStage], axis: str) -> Gua
     """
     if any(is_partial(stage) for stage in stages):
         return None
-    tracks = [_spans(stages, name, AXES[name].space(shape)) for name in _axes(axis)]
-    if None in tracks:
-        return None
-    spans = [track for track in tracks if track is not None]
-    kinds = [list(dict.fromkeys(zip(*(span.fates for span in track), strict=True))) for track in spans]
-    merged = list(_merged(spans))
-    combinations = list(product(*kinds))
-    if len(combinations) * len(merged) > MOST_COMPARISONS:
-        return None
-    found = [_bounds(merged, fates) for fates in combinations]
+    found: list[_Bounds] = []
+    for blocks in _thinned_alike(stages, axis, shape.layers):
+        tracks = [_spans(stages, name, AXES[name].space(shape), blocks) for name in _axes(axis)]
+        if None in tracks:
+            return None
+        spans = [track for track in tracks if track is not None]
+        kinds = [list(dict.fromkeys(zip(*(span.fates for span in track), strict=True))) for track in spans]
+        merged = list(_merged(spans))
+        combinations = list(product(*kinds))
+        if len(combinations) * len(merged) > MOST_COMPARISONS:
+            return None
+        found += [_bounds(merged, fates) for fates in combinations]
     least = min(bounds.least for bounds in found)
     return Guarantee(
         least=least,
@@ -113,15 +115,27 @@ def _axes(axis: str) -> tuple[str, ...]:
     return (axis, BLOCKS.name) if AXES[axis].per_block else (axis,)
 
 
-def _spans(stages: Sequence[BoundStage], axis: str, space: Space) -> list[_Span] | None:
-    """The spans of a run along an axis, in order; None if they are too many for that many units."""
+def _thinned_alike(stages: Sequence[BoundStage], axis: str, layers: int) -> list[list[int]]:
+    """The blocks of a stack, those together in which the same stages run an axis in full (rule 4)."""
+    spared = [frozenset(stage.axes[axis].full) for stage in stages if axis in stage.axes]
+    alike: dict[tuple[bool, ...], list[int]] = {}
+    for block in range(layers):
+        alike.setdefault(tuple(block in blocks for blocks in spared if blocks), []).append(block)
+    return list(alike.values())
+
+
+def _spans(stages: Sequence[BoundStage], axis: str, space: Space, blocks: Sequence[int]) -> list[_Span] | None:
+    """The spans of a run along an axis in these blocks, in order; None if they are too many for that many units.
+
+    The fates of an axis of blocks are those of these blocks; of another, of the units of a site in one of them.
+    """
     count = sum(len(stage.axes[axis].sizes) if axis in stage.axes else 1 for stage in stages)
     if count * space.units > MOST_COMPARISONS:
         return None
     spans: list[_Span] = []
     for stage in stages:
         rule = stage.axes.get(axis)
-        if rule is None:
+        if rule is None or blocks[0] in rule.full:
             spans.append(_Span(stage.start, stage.stop, (True,) * space.units))
             continue
         offsets = [border.offset for border in rule.sizes] or [0]
@@ -130,6 +144,8 @@ def _spans(stages: Sequence[BoundStage], axis: str, space: Space) -> list[_Span]
             start = stage.start + offset
             every = min(rule.every or stage.steps, stage.steps)
             spans.append(_Span(start, stage.start + following, _fates(rule, choice, start, every)))
+    if AXES[axis].units_are_blocks and len(blocks) < space.units:
+        return [span._replace(fates=tuple(span.fates[block] for block in blocks)) for span in spans]
     return spans
 
 

@@ -1,14 +1,13 @@
 """How many units of each axis run, before any mask is drawn: exact expectations and bounds, no sampling."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import product
 
 from raptr_dsl.axes import AXES, Space, trained
-from raptr_dsl.ir.bound import BoundDraw, BoundStage
+from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.laws import Law, Pool
 from raptr_dsl.sampling import pool_at, pools
@@ -144,6 +143,30 @@ def occupancy(rule: BoundDraw, space: Space, offset: int) -> Occupancy:
     return Occupancy(rule.law, ((pool_at(rule, space, offset), 1),))
 
 
+def mean_of_blocks(taken: Occupancy, rule: BoundRule | None, space: Space, layers: int) -> Fraction:
+    """The expected number of active units of a site, over all sites: those in which all run (rule 4) and the others."""
+    full = 0 if rule is None else len(rule.full)
+    return (taken.mean * (layers - full) + space.units * full) / layers if full else taken.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """Blocks of a stack, ascending, in which the same axes run in full whatever the others draw (rule 4)."""
+
+    full: frozenset[str]
+    blocks: tuple[int, ...]
+
+
+def alike_blocks(stage: BoundStage, layers: int) -> tuple[Alike, ...]:
+    """All blocks of a stack, those together that are thinned alike; first those in which nothing is spared."""
+    spared = {name: frozenset(rule.full) for name, rule in stage.axes.items() if rule.full}
+    groups: dict[frozenset[str], list[int]] = {frozenset(): []}
+    for block in range(layers):
+        full = frozenset(name for name, blocks in spared.items() if block in blocks)
+        groups.setdefault(full, []).append(block)
+    return tuple(Alike(full, tuple(blocks)) for full, blocks in groups.items())
+
+
 def runs_in_full(rule: BoundDraw, space: Space, offset: int | None = None) -> bool:
     """Whether every unit is certain to run, at one offset into the stage or at all of them."""
     offsets = [border.offset for border in rule.sizes] or [0]
@@ -155,30 +178,3 @@ def runs_in_full(rule: BoundDraw, space: Space, offset: int | None = None) -> bo
 def fewest_units(rule: BoundDraw, space: Space) -> int:
     """The least number of units that a rule can leave on at a site, over all steps of its stage."""
     return min(rule.law.counts(pool)[0] for pool in pools(rule, space))
-
-
-def count_shapes(stages: Iterable[BoundStage], shape: ModelShape) -> int:
-    """How many distinct combinations of active units an ahead-of-time compiler can meet (rule 38)."""
-    full = {name: (axis.space(shape).units,) for name, axis in AXES.items()}
-    boxes = {
-        tuple((full | {name: _sizes(name, stage, taken, full) for name, taken in segment.axes.items()}).values())
-        for stage in stages
-        for segment in segments(stage, shape)
-    }
-    return len({sizes for box in boxes for sizes in product(*box)})
-
-
-def _sizes(
-    name: str, stage: BoundStage, taken: Occupancy, full: Mapping[str, tuple[int, ...]]
-) -> tuple[int | tuple[str, int], ...]:
-    """What tells programs apart along one axis: how many units run, or the bucket that holds them unless all do."""
-    rule = stage.axes.get(name)
-    if rule is None or not rule.buckets or rule.train is not None:
-        return taken.possible
-    (units,) = full[name]
-    return tuple(
-        dict.fromkeys(
-            count if count == units else ("bucket", next(size for size in rule.buckets if count <= size))
-            for count in taken.possible
-        )
-    )

@@ -32,6 +32,11 @@ CHUNK_MASKS = 2**22
 """Mask entries written at once where a draw lasts many steps."""
 
 
+def sites_of(blocks: Sequence[int], shape: ModelShape) -> list[int]:
+    """The sites, of an axis that has one in every block, in these blocks of every stack."""
+    return [stack * shape.layers + block for stack in range(shape.stacks) for block in blocks]
+
+
 def pool_at(rule: BoundDraw, space: Space, offset: int) -> Pool:
     """The pool of a rule without drawn sizes, `offset` steps into its stage."""
     place = bisect_right(rule.sizes, offset, key=lambda border: border.offset) - 1
@@ -101,6 +106,7 @@ class Track:
         rule: what is drawn; the units that run, or those that train.
         scale: by what those that run are multiplied.
         blocks: what depth draws in the same stage, for a per-block axis whose turn may follow it (rule 24).
+        full: the sites in which all units run, unscaled, whatever is drawn for the others (rule 4).
     """
 
     def __init__(
@@ -111,8 +117,9 @@ class Track:
         words: Words,
         scale: str = "none",
         blocks: Track | None = None,
+        full: Sequence[int] = (),
     ) -> None:
-        self._space = Space(words.sites, words.units, 1)
+        self._space, self._full = Space(words.sites, words.units, 1), list(full)
         self._rule, self._axis, self._words, self._scale = rule, axis, words, scale
         self._every = min(rule.every or stage.steps, stage.steps)
         self.segments = tuple(self._make_segments(stage))
@@ -148,7 +155,9 @@ class Track:
         if self._leader is not None:
             draws.rounds = self._rounds(draws)
         on = sized.select(draws)[0]
+        on[self._full] = True
         factors = sized.factors(on)
+        factors[self._full] = 1
         full = sized.is_full or (not sized.law.exact and bool((factors == 1).all()))
         return on, factors, full
 
@@ -170,6 +179,7 @@ class Track:
             begin = segment.start + index * every
             upto = min(begin + at_once * every, stop)
             on = self._draw(segment, Draws(self._words, range(begin, upto, every), index))
+            on[:, self._full] = True
             if every == 1:
                 rows = on[: upto - begin]
             elif len(on) == 1:
@@ -303,7 +313,8 @@ class Sampler:
                 stage.axes[name],
                 tracks[BLOCKS.name].runs if axis.per_block and BLOCKS.name in tracks else None,
             )
-            runs = Track(stage, rule, axis, self._words_of(axis, name), rule.scale, blocks)
+            full = sites_of(rule.full, self._shape)
+            runs = Track(stage, rule, axis, self._words_of(axis, name), rule.scale, blocks, full)
             trains = rule.train and Track(stage, rule.train, axis, self._words_of(axis, trained(axis.name)))
             tracks[name] = _Tracks(runs, trains, rule.born, SCALES[rule.scale].learned)
         return tracks

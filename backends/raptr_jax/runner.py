@@ -190,3 +190,9 @@ def _require_even(plan: Plan) -> None:
                     f"sample={rule.law.law} runs another number of {axis} in each block, and a scan runs equal ones",
                     help=f"write {axis}.sample=fixed, or another law of exact counts",
                 )
+            if rule is not None and rule.full:
+                raise fail(
+                    "attach-uneven",
+                    f"block {rule.full[0]} runs all of its {axis} and others do not, and a scan runs equal ones",
+                    help=f"leave {axis}.full out; `raptr train --backend jax` scans them in spans",
+                )

@@ -28,7 +28,7 @@ NARROWEST, WIDEST = 40, 160
 @click.argument("file", type=click.Path(readable=False), metavar="FILE|PLAN")
 @schedule_options
 @click.option("--axis", cls=Once, type=click.Choice(list(AXES)), help="Only this one; else all thinned.")
-@click.option("--site", cls=Once, type=Count(), default=0, help="The block whose heads or units are shown.")
+@click.option("--site", cls=Once, type=Count(), help="The block whose heads or units are shown.")
 @click.option("--rows", cls=Once, type=Count(least=1), default=24, help="Rows of masks, at most: 24.")
 @click.option("--width", cls=Once, type=Count(least=NARROWEST), help="Columns; else the terminal's.")
 @click.option("--svg", cls=Once, type=click.Path(), metavar="OUT.svg", help="Write the picture there.")
@@ -38,7 +38,7 @@ def command(
     ctx: click.Context,
     file: str,
     axis: str | None,
-    site: int,
+    site: int | None,
     rows: int,
     width: int | None,
     svg: str | None,
@@ -51,7 +51,7 @@ def command(
     plan, warnings = load_plan_or_compile(file, ctx, overrides)
     show_diagnostics(warnings)
     axes = [axis] if axis else thinned_axes(plan) or ["depth"]
-    if site >= plan.shape.blocks:
+    if site is not None and site >= plan.shape.blocks:
         raise click.UsageError(f"--site {site}: the model's blocks are 0 to {plan.shape.blocks - 1}", ctx)
     if svg is not None:
         _write_svg(plan, axes, site, Path(svg), force)
@@ -63,7 +63,7 @@ def command(
     print_trimmed(terminal, *picture(plan, axes, width or min(terminal.width, WIDEST), rows, site, encoding))
 
 
-def _write_svg(plan: "Plan", axes: list[str], site: int, path: Path, force: bool) -> None:
+def _write_svg(plan: "Plan", axes: list[str], site: int | None, path: Path, force: bool) -> None:
     from raptr_dsl.report.svg import svg
 
     require_replaceable(path, SVG, "an SVG picture", force=force)

@@ -14,7 +14,7 @@ from raptr_dsl.compiler.calls import construct, make
 from raptr_dsl.compiler.evaluate import count_of, evaluate, shown, word_of
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.compiler.sizes import curve_ends, is_curve, size_of
-from raptr_dsl.compiler.units import named_list
+from raptr_dsl.compiler.units import in_order, named_list, units_of
 from raptr_dsl.ir.schedule import Amount, AxisRule, Exactly, Grow, Part, Probability, Profile, Size, Training
 from raptr_dsl.laws import LAWS, Law
 from raptr_dsl.scales import SCALES
@@ -121,6 +121,12 @@ def _idle(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     return word_of(node, scope, ("zero", "skip"), "idle=") or FAILED
 
 
+def _full(node: ast.Value, axis: Axis, scope: Scope) -> Any:
+    """Rule 4: blocks, as a list of units of depth."""
+    blocks = units_of(node, scope, "full=")
+    return FAILED if blocks is None else in_order(blocks)
+
+
 def _buckets(node: ast.Value, axis: Axis, scope: Scope) -> Any:
     number = count_of(node, scope, "buckets=", least=1)
     return FAILED if number is None else number
@@ -212,6 +218,7 @@ ATTRIBUTES: dict[str, Attribute] = {
         Attribute("every", _every, _every_without_effect, at_full=("train",)),
         Attribute("scale", _scale),
         Attribute("idle", _idle),
+        Attribute("full", _full),
         Attribute("buckets", _buckets, _buckets_without_effect),
         Attribute("train", _train, at_full=("train",)),
         Attribute("grow", _grow, at_full=("grow",)),

@@ -1,11 +1,11 @@
-"""Whether each stage trains something, and its backward pass is known before training (rules 33, 34)."""
+"""Whether each stage trains something, and its cost is known before training (rules 4, 33, 34)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from raptr_dsl.axes import BLOCKS, trained
 from raptr_dsl.compiler.origins import Origins
 from raptr_dsl.diagnostics import Diagnostics
-from raptr_dsl.flops.backward import is_known, is_partial, marginals, surely_trains
+from raptr_dsl.flops.backward import is_known, is_partial, marginals, surely_trains, unsure_block
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.occupancy import Occupancy, segments
@@ -25,16 +25,33 @@ def check_backward(
     """
     good = True
     for stage, number in zip(stages, numbers, strict=True):
-        if not (stage.freeze or is_partial(stage)):
-            continue
-        for field, code, message, help in _problems(stage, shape):
+        for field, code, message, help in (*_unsure(stage, shape), *_problems(stage, shape)):
             good = False
             origin = origins.at(("stages", number, *field))
             diagnostics.add(code, message, origin.span, related=origin.chain, help=help)
     return good
 
 
-def _problems(stage: BoundStage, shape: ModelShape) -> Iterator[tuple[tuple[str, ...], str, str, str]]:
+_Problem = tuple[tuple[str, ...], str, str, str]
+"""The field of a stage, the code, what is wrong, and what helps."""
+
+
+def _unsure(stage: BoundStage, shape: ModelShape) -> Iterator[_Problem]:
+    """A block that costs more than the others, and is drawn: every seed would cost something else."""
+    found = unsure_block(stage, shape)
+    if found is None:
+        return
+    axis, block, what = found
+    help = f"keep it: keep depth=[{block}], or leave it out of {axis}.full"
+    if what == "trains":
+        help = f"leave it out of {axis}.full, or train a prefix or suffix"
+    message = f"block {block} is to run all of {axis}, and whether it {what} is drawn: seeds would differ in their cost"
+    yield ("axes", axis, "full"), "full-block-drawn", message, help
+
+
+def _problems(stage: BoundStage, shape: ModelShape) -> Iterator[_Problem]:
+    if not (stage.freeze or is_partial(stage)):
+        return
     train = ("axes", BLOCKS.name, "train")
     if len(stage.freeze) == 1 and shape.tied:
         frozen, other = ("embedding", "head") if stage.freeze == ("embed",) else ("head", "embedding")

@@ -4,7 +4,7 @@ from fractions import Fraction
 from math import floor
 from typing import Any
 
-from raptr_dsl.axes import AXES, Axis, Space
+from raptr_dsl.axes import AXES, BLOCKS, Axis, Space
 from raptr_dsl.compiler.attributes import FAILED
 from raptr_dsl.compiler.backward import check_backward
 from raptr_dsl.compiler.buckets import with_buckets
@@ -123,8 +123,10 @@ class _Binder:
                 continue
             bound = self._rule(tiled, AXES[name], rule)
             good &= bound is not None
-            if bound is None or not runs_in_full(bound, self._spaces[name]):
-                rules |= {name: bound} if bound else {}
+            if bound is None:
+                continue
+            if not runs_in_full(bound, self._spaces[name]) and len(bound.full) < self._shape.layers:
+                rules[name] = bound
             elif bound.train:
                 rules[name] = full_rule(self._spaces[name].units, train=bound.train)
         rewarm = self._rewarm(tiled, stage)
@@ -180,7 +182,8 @@ class _Binder:
             )
             return None
         keep = self._keep(rule, axis, space, path)
-        if keep is None:
+        full = self._full(rule, path)
+        if keep is None or full is None:
             return None
         sized = self._sizer(tiled, axis, rule, rule.law, len(keep), (*path, "size")).bind(rule.size)
         train = self._train(tiled, axis, rule, path) if rule.train and rule.train.law else None
@@ -189,6 +192,7 @@ class _Binder:
         bound = BoundRule(
             **rule.attributes(),
             keep=keep,
+            full=full,
             sizes=sized.borders,
             measure=sized.measure,
             choices=sized.choices,
@@ -222,14 +226,22 @@ class _Binder:
         return draw if self._can_draw(draw, axis, space, place) else FAILED
 
     def _keep(self, rule: AxisRule, axis: Axis, space: Space, path: Path) -> tuple[int, ...] | None:
-        units = {unit + space.units if unit < 0 else unit for unit in rule.keep}
-        outside = [unit for unit in units if not 0 <= unit < space.units]
+        return self._numbered(rule.keep, axis, space.units, (*path, "keep"), "keep-out-of-range")
+
+    def _full(self, rule: AxisRule, path: Path) -> tuple[int, ...] | None:
+        """The blocks of every stack in which all units run (rule 4)."""
+        return self._numbered(rule.full, BLOCKS, self._shape.layers, (*path, "full"), "full-out-of-range")
+
+    def _numbered(self, said: tuple[int, ...], axis: Axis, count: int, path: Path, code: str) -> tuple[int, ...] | None:
+        """Numbers of units of an axis, ascending; None, with the reason recorded, where there is no such unit."""
+        units = {unit + count if unit < 0 else unit for unit in said}
+        outside = sorted(unit for unit in units if not 0 <= unit < count)
         if not outside:
             return tuple(sorted(units))
         self._say(
-            (*path, "keep"),
-            "keep-out-of-range",
-            f"{axis.name} has {plural(space.units, axis.unit)}, numbered from 0: there is no number {outside[0]}",
+            path,
+            code,
+            f"{axis.name} has {plural(count, axis.unit)}, numbered from 0: there is no number {outside[0]}",
             help="write `last` for the last one",
         )
         return None

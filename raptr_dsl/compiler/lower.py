@@ -62,7 +62,8 @@ def _check_end(stages: list[Stage], origins: Origins, diagnostics: Diagnostics) 
     last = len(stages) - 1
     if stages[last].optional:  # it may be dropped
         return
-    thinned = [axis for axis, rule in stages[last].axes.items() if _is_surely_thinned(rule.size)]
+    # Which blocks there are that an axis spares (rule 4) is known with a model.
+    thinned = [axis for axis, rule in stages[last].axes.items() if not rule.full and _is_surely_thinned(rule.size)]
     if thinned:
         diagnostics.add(
             "not-full-at-end",

@@ -13,7 +13,8 @@ from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, FlopReport, Recompu
 from raptr_dsl.guarantees import guarantee
 from raptr_dsl.ir.bound import BoundSchedule, BoundStage
 from raptr_dsl.ir.schedule import Requirement
-from raptr_dsl.occupancy import count_shapes, occupancy, segments
+from raptr_dsl.occupancy import mean_of_blocks, occupancy, segments
+from raptr_dsl.programs import count_shapes
 from raptr_dsl.wording import plural
 
 if TYPE_CHECKING:
@@ -155,7 +156,9 @@ def _size_at(stage: BoundStage, question: Question, offset: int) -> Fraction:
     axis = str(question.requirement.target)
     space = AXES[axis].space(question.bound.shape)
     rule = stage.axes.get(axis)
-    units = Fraction(space.units) if rule is None else occupancy(rule, space, offset).mean
+    layers, units = question.bound.shape.layers, Fraction(space.units)
+    if rule is not None:
+        units = mean_of_blocks(occupancy(rule, space, offset), rule, space, layers)
     return units / space.units if question.relative else units * space.group
 
 

@@ -7,7 +7,7 @@ from raptr_dsl.axes import AXES, Axis
 from raptr_dsl.compiler.attributes import ATTRIBUTES, FAILED, STAGE_ATTRIBUTES, scales_of
 from raptr_dsl.compiler.gather import DEFAULT, KEEP, Given, gather
 from raptr_dsl.compiler.scope import Scope
-from raptr_dsl.compiler.units import LAST, units_of
+from raptr_dsl.compiler.units import in_order, units_of
 from raptr_dsl.syntax import ast
 
 
@@ -59,8 +59,7 @@ def with_keep(settings: Settings, statement: ast.Keep, scope: Scope) -> Settings
     for axis, attribute in given.sizes.items():
         units = units_of(attribute.value, scope, f"keep {axis}=")
         if units is not None:
-            kept = tuple(sorted(set(units), key=lambda unit: (unit == LAST, unit)))
-            changed[axis] = {**changed[axis], "keep": Setting(kept, attribute)}
+            changed[axis] = {**changed[axis], "keep": Setting(in_order(units), attribute)}
     return changed
 
 

@@ -1,5 +1,7 @@
 """Lists of units: `[first, 3, 5..7, last]`. Units are numbered from 0; −1 stands for the last (rule 5)."""
 
+from collections.abc import Iterable
+
 from raptr_dsl.compiler.evaluate import count_of
 from raptr_dsl.compiler.scope import Scope
 from raptr_dsl.syntax import ast
@@ -23,6 +25,11 @@ def units_of(node: ast.Value, scope: Scope, what: str) -> list[int] | None:
         good &= found is not None
         units.extend(found or ())
     return units if good else None
+
+
+def in_order(units: Iterable[int]) -> tuple[int, ...]:
+    """Each once, ascending, the last one (−1) at the end."""
+    return tuple(sorted(set(units), key=lambda unit: (unit == LAST, unit)))
 
 
 def named_list(node: ast.Value, scope: Scope) -> ast.Value:

@@ -47,11 +47,19 @@ class Budget:
     def step(self) -> Fraction:
         return self.cost(Fraction(self.space.units))
 
-    def cost(self, units: Fraction) -> Fraction:
-        """FLOPs of a step in which so many units of the axis run at each site, and everything else."""
+    def cost(self, units: Fraction, full: int = 0) -> Fraction:
+        """FLOPs of a step in which so many units of the axis run at each site, and everything else.
+
+        Args:
+            full: blocks of a stack in which all units of the axis run nevertheless (rule 4).
+        """
         shape, share = self.plan.shape, {self.axis: units / self.space.units}
-        blocks = (block_cost(shape, share, self.accounting, stack) for stack in range(shape.stacks))
-        return shape.layers * sum(blocks, Fraction(0)) + head_cost(shape, self.accounting) * head_share(share)
+        blocks, whole = (
+            sum((block_cost(shape, shares, self.accounting, stack) for stack in range(shape.stacks)), Fraction(0))
+            for shares in (share, {})
+        )
+        head = head_cost(shape, self.accounting) * head_share(share)
+        return (shape.layers - full) * blocks + full * whole + head
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,12 @@ def constant_mix(budget: Budget, rule: BoundRule) -> Mix | None:
     """The sizes nearest to the budget; None if even the smallest costs more."""
     least = max(1, len(rule.keep), AXES[budget.axis].fewest(budget.plan.shape))
     sizes = [size for size in range(least, budget.space.units + 1) if _can_draw(rule, budget, size)]
-    steps, wanted = budget.plan.steps, budget.flops
-    low = max((size for size in sizes if steps * budget.cost(Fraction(size)) <= wanted), default=None)
+    steps, wanted, full = budget.plan.steps, budget.flops, len(rule.full)
+    low = max((size for size in sizes if steps * budget.cost(Fraction(size), full) <= wanted), default=None)
     if low is None:
         return None
     high = min((size for size in sizes if size > low), default=low)
-    cost, next_cost = budget.cost(Fraction(low)), budget.cost(Fraction(high))
+    cost, next_cost = budget.cost(Fraction(low), full), budget.cost(Fraction(high), full)
     if high == low:
         return Mix(low, steps, low, 0)
     high_steps = round((wanted - steps * cost) / (next_cost - cost))

@@ -176,7 +176,7 @@ def _require_thinned(budget: Budget) -> None:
 def _stage(budget: Budget, rule: BoundRule, size: int, steps: int) -> BoundStage:
     axes = {}
     if size < budget.space.units:
-        drawn = {"law": rule.law, "keep": rule.keep, "profile": rule.profile, "every": rule.every}
+        drawn = {"law": rule.law, "keep": rule.keep, "full": rule.full, "profile": rule.profile, "every": rule.every}
         border = Border(offset=0, value=Fraction(size))
         axes = {budget.axis: BoundRule(**drawn, sizes=(border,), scale=rule.scale, idle=rule.idle)}
     return BoundStage(start=0, stop=steps, duration=Fraction(steps), axes=axes)

@@ -19,7 +19,7 @@ from raptr_dsl.syntax.parser import parse
 FOLLOWING = ("kv_heads", "head_dim", "width_group")
 """Words of a model that follow from others, if they are left out."""
 
-_WRITTEN = frozenset({"law", "keep", "sizes", "measure", "choices", "profile", "every", "scale", "idle"})
+_WRITTEN = frozenset({"law", "keep", "full", "sizes", "measure", "choices", "profile", "every", "scale", "idle"})
 _PLACED = frozenset({"name", "start", "stop", "duration", "axes"})
 
 
@@ -110,6 +110,8 @@ def rule_words(axis: str, rule: BoundRule, space: Space) -> Iterator[str]:
         yield f"{axis}.profile={_profile(rule.profile)}"
     if rule.every != 1 and (rule.law.varies or len(set(rule.choices)) > 1):
         yield f"{axis}.every={rule.every or 'stage'}"
+    if rule.full:
+        yield f"{axis}.full=[{', '.join(map(str, rule.full))}]"
     if rule.scale != "none":
         yield f"{axis}.scale={rule.scale}"
     if rule.idle != "zero":

@@ -1,15 +1,17 @@
 """Of the blocks that run, how many train, and through how many the gradient flows (rules 33, 34)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from typing import Literal
 
 from raptr_dsl.axes import BLOCKS, trained
 from raptr_dsl.flops.parts import Exact
 from raptr_dsl.ir.bound import BoundStage
+from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.laws.suffix import Suffix
-from raptr_dsl.occupancy import Occupancy
+from raptr_dsl.occupancy import Alike, Occupancy, segments
 
 Case = Literal["mean", "worst"]
 
@@ -52,6 +54,55 @@ def backward_of(axes: Mapping[str, Occupancy], frozen: tuple[str, ...], layers: 
     mean = sum((one * other for one, other in chances), Fraction(0))
     every = Fraction(layers) if runs is None else runs.mean
     return Backward(mean, every if "embed" not in frozen else mean)
+
+
+def by_group(
+    axes: Mapping[str, Occupancy], stage: BoundStage, groups: Sequence[Alike], layers: int, case: Case
+) -> list[tuple[Exact, Backward]]:
+    """How many blocks of each group run in one segment of a stage, and how many train and pass gradients on.
+
+    The first group is that of blocks in which nothing is spared. Of every other block it is certain whether it runs
+    and trains (`unsure_block`), so what is left of the totals is the first group's.
+    """
+    taken = axes.get(BLOCKS.name)
+    runs: Exact = layers if taken is None else taken.most if case == "worst" else taken.mean
+    partial = is_partial(stage)
+    both = backward_of(axes, stage.freeze, layers, case) if partial else Backward(runs, runs)
+    if len(groups) == 1:
+        return [(runs, both)]
+    on = [bool(chance) for chance in marginals(taken, layers)]
+    trained_ = [bool(chance) for chance in marginals(axes[trained(BLOCKS.name)], layers)] if partial else on
+    begins = accumulate(one and other for one, other in zip(on, trained_, strict=True))
+    flowing = [bool(begun) or not partial or "embed" not in stage.freeze for begun in begins]
+    spared: list[tuple[Exact, Backward]] = []
+    for group in groups[1:]:
+        running = [block for block in group.blocks if on[block]]
+        trains, flows = (sum(which[block] for block in running) for which in (trained_, flowing))
+        spared.append((len(running), Backward(trains, flows)))
+    first = Backward(
+        both.trains - sum(each.trains for _, each in spared), both.flows - sum(each.flows for _, each in spared)
+    )
+    return [(runs - sum(count for count, _ in spared), first), *spared]
+
+
+def unsure_block(stage: BoundStage, shape: ModelShape) -> tuple[str, int, str] | None:
+    """An axis of a stage, a block in which it runs in full, and `runs` or `trains`: whether it does is drawn.
+
+    None where all such blocks are certain: then draws of one size cost the same.
+    """
+    if not any(rule.full for rule in stage.axes.values()):
+        return None
+    for segment in segments(stage, shape):
+        runs = segment.axes.get(BLOCKS.name)
+        on, settled = marginals(runs, shape.layers), certain(runs, shape.layers) is not None
+        trains = marginals(segment.axes.get(trained(BLOCKS.name)), shape.layers)
+        for name, rule in stage.axes.items():
+            for block in rule.full:
+                if on[block] != 1 and not settled:
+                    return name, block, "runs"
+                if on[block] and trains[block] not in (0, 1):
+                    return name, block, "trains"
+    return None
 
 
 def is_known(axes: Mapping[str, Occupancy], frozen: tuple[str, ...], layers: int) -> bool:

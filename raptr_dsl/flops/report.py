@@ -1,6 +1,6 @@
 """What a run costs by an account: in all, by stage, by part of a block, beside the full network for the same steps."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -8,11 +8,11 @@ from math import lcm, prod
 
 from raptr_dsl.axes import AXES, BLOCKS, HEAD
 from raptr_dsl.flops.accounting import MATMUL, Accounting, times, whole
-from raptr_dsl.flops.backward import Case, backward_of, is_partial
+from raptr_dsl.flops.backward import Backward, Case, by_group, is_partial
 from raptr_dsl.flops.parts import Costs, Exact, has_weight
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.occupancy import Segment, segments
+from raptr_dsl.occupancy import Segment, alike_blocks, segments
 
 Powers = tuple[tuple[str, int], ...]
 """By which axes, each to which power, the FLOPs of a part shrink."""
@@ -177,17 +177,23 @@ def run_report(
 def stage_loads(stage: BoundStage, shape: ModelShape, case: Case = "mean") -> Loads:
     """How many times a stage spends the full cost of each kind of part: the expectation, or the most there can be."""
     kinds = set(powers_by_part(frozenset(stage.axes)).values())
-    parts = list(segments(stage, shape))
-    runs = [_spent(kinds, parts, stage, shape, case)] * shape.stacks
+    parts, layers = list(segments(stage, shape)), shape.layers
+    spent = _Spent(parts, stage, shape, case)
     outside = outside_powers(stage)
-    head = _spent([outside], parts, stage, shape, case)[outside] if outside else None
+    head = spent.of([outside], [(frozenset(), [layers] * len(parts))])[outside] if outside else None
+    groups = alike_blocks(stage, layers)
+    each = [by_group(segment.axes, stage, groups, layers, case) for segment in parts]
+
+    def over_blocks(count: Callable[[Exact, Backward], Exact]) -> Spent:
+        counts = zip(*([count(*of_group) for of_group in of_part] for of_part in each), strict=True)
+        return [
+            spent.of(kinds, [(group.full, list(of)) for group, of in zip(groups, counts, strict=True)])
+        ] * shape.stacks
+
+    runs = over_blocks(lambda run, _: run)
     if not is_partial(stage):
         return Loads(runs, runs, runs, stage.freeze, head)
-    each = [backward_of(segment.axes, stage.freeze, shape.layers, case) for segment in parts]
-    trains, flows = (
-        [_spent(kinds, parts, stage, shape, case, blocks)] * shape.stacks
-        for blocks in ([one.trains for one in each], [one.flows for one in each])
-    )
+    trains, flows = over_blocks(lambda _, both: both.trains), over_blocks(lambda _, both: both.flows)
     return Loads(runs, trains, flows, stage.freeze, head)
 
 
@@ -196,35 +202,48 @@ def outside_powers(stage: BoundStage) -> Powers:
     return tuple((name, AXES[name].powers[HEAD]) for name in stage.axes if HEAD in AXES[name].powers)
 
 
-def _spent(
-    kinds: Collection[Powers],
-    parts: Sequence[Segment],
-    stage: BoundStage,
-    shape: ModelShape,
-    case: Case,
-    blocks: Sequence[Exact] | None = None,
-) -> Mapping[Powers, Exact]:
-    """How many times the full cost of each kind of part is spent by the blocks that run, or by so many in each part.
+class _Spent:
+    """How many times the full cost of kinds of parts is spent in a stage, by blocks of which so many run.
 
     Axes are independent, so that expectations of products are products of expectations.
     """
-    # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
-    sizes = {(name, power): _Sizes(parts, name, power, case) for powers in kinds for name, power in powers}
-    units = {name: AXES[name].space(shape).units for name in stage.axes}
-    loads: dict[Powers, Exact] = {}
-    for powers in kinds:
-        active = 0
-        for place, segment in enumerate(parts):
-            spent: Exact = segment.steps
-            for name, power in powers:
-                if blocks is not None and name == BLOCKS.name:
-                    spent *= blocks[place] * sizes[name, power].denominator
-                else:
-                    spent *= sizes[name, power].numerators[segment.axes[name]]
-            active += spent
-        full = prod(sizes[kind].denominator * units[kind[0]] ** kind[1] for kind in powers)
-        loads[powers] = Fraction(active, int(full))
-    return loads
+
+    def __init__(self, parts: Sequence[Segment], stage: BoundStage, shape: ModelShape, case: Case) -> None:
+        self._parts, self._layers = parts, shape.layers
+        self._case: Case = case
+        self._units = {name: AXES[name].space(shape).units for name in stage.axes}
+        # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
+        self._sizes: dict[tuple[str, int], _Sizes] = {}
+
+    def of(
+        self, kinds: Collection[Powers], groups: Sequence[tuple[frozenset[str], Sequence[Exact]]]
+    ) -> Mapping[Powers, Exact]:
+        """For each kind of part, in full costs of all blocks of a stack.
+
+        Args:
+            groups: blocks in which these axes run in full, and how many of them are counted in each part of the stage.
+        """
+        loads: dict[Powers, Exact] = dict.fromkeys(kinds, Fraction(0))
+        for full, counts in groups:
+            denominator = lcm(*(count.denominator for count in counts))
+            steps = [
+                part.steps * count.numerator * (denominator // count.denominator)
+                for part, count in zip(self._parts, counts, strict=True)
+            ]
+            for powers in kinds:
+                thinned = [power for power in powers if power[0] != BLOCKS.name and power[0] not in full]
+                active = sum(
+                    spent * prod(self._of_axis(*power).numerators[part.axes[power[0]]] for power in thinned)
+                    for part, spent in zip(self._parts, steps, strict=True)
+                )
+                whole = prod(self._of_axis(*power).denominator * self._units[power[0]] ** power[1] for power in thinned)
+                loads[powers] += Fraction(active, whole * denominator * self._layers)
+        return loads
+
+    def _of_axis(self, name: str, power: int) -> "_Sizes":
+        if (name, power) not in self._sizes:
+            self._sizes[name, power] = _Sizes(self._parts, name, power, self._case)
+        return self._sizes[name, power]
 
 
 class _Sizes:

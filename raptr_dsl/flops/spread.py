@@ -22,7 +22,7 @@ from raptr_dsl.flops.parts import Costs, Exact
 from raptr_dsl.flops.report import Powers, powers_by_part, stage_loads
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
-from raptr_dsl.occupancy import Occupancy, Segment, segments
+from raptr_dsl.occupancy import Alike, Occupancy, Segment, alike_blocks, segments
 
 
 class FlopSpread:
@@ -76,6 +76,7 @@ class _Counts:
 
     def __init__(self, name: str, parts: Sequence[Segment], powers: set[int], shape: ModelShape) -> None:
         self._taken = list(dict.fromkeys(part.axes[name] for part in parts))
+        self._units = AXES[name].space(shape).units
         self._is_shared = AXES[name].space(shape).sites == 1 and not AXES[name].units_are_blocks
         means = {(one, power): one.moment(power) for one in self._taken for power in powers}
         pairs = {
@@ -96,22 +97,34 @@ class _Counts:
     def mean(self, taken: Occupancy, power: int) -> int:
         return self._means[taken, power]
 
+    def full(self, power: int) -> int:
+        """The units of a site in which all run, to a power."""
+        return self._units**power * self.scale
+
     def covariance(self, taken: Occupancy, power: int, other: int, same_site: bool) -> int:
         """Of the active units, each to a power, at one site or at two, in one draw."""
         return self._pairs[taken, power, other, same_site]
 
 
 class _Blocks:
-    """Which blocks of a stack run: units with equal chances are one class, `sizes[c]` of them; over `scale`."""
+    """Which blocks of a stack run: those with equal chances that are thinned alike are one class; over `scale`.
 
-    def __init__(self, parts: Sequence[Segment], layers: int) -> None:
+    Attributes:
+        sizes: how many blocks are in each class. full: the axes that run in full in them.
+    """
+
+    def __init__(self, parts: Sequence[Segment], groups: Sequence[Alike], layers: int) -> None:
         taken = list(dict.fromkeys(part.axes[BLOCKS.name] for part in parts if BLOCKS.name in part.axes))
         marginals = [one.marginals for one in taken]
         # Equal chances are mostly one object, and identities are hashed ten times as fast as fractions.
         alike = [tuple(map(id, chances)) for chances in zip(*marginals, strict=True)] or [()] * layers
+        if len(groups) > 1:
+            full = {block: group.full for group in groups for block in group.blocks}
+            alike = [(*kind, full[block]) for block, kind in enumerate(alike)]
         first = {kind: unit for unit, kind in reversed(list(enumerate(alike)))}
         counts = Counter(alike)
         self.sizes = tuple(counts[kind] for kind in first)
+        self.full = tuple(next(group.full for group in groups if unit in group.blocks) for unit in first.values())
         columns = [[chances[unit] for unit in first.values()] for chances in marginals]
         self.scale = lcm(*(chance.denominator for column in columns for chance in column))
         self._chances = {
@@ -181,7 +194,8 @@ class _Stage:
 
     @cached_property
     def _blocks(self) -> _Blocks:
-        return _Blocks(self._parts, self._shape.layers)
+        layers = self._shape.layers
+        return _Blocks(self._parts, alike_blocks(self._stage, layers), layers)
 
     def _every(self, name: str) -> int:
         return min(self._stage.axes[name].every or self._stage.steps, self._stage.steps)
@@ -221,15 +235,28 @@ class _Stage:
         return units * prod(self._counts[name].scale for name, _ in names) * blocks * self._blocks.scale
 
     def _weights(self, kind: Powers, group: set[str], pieces: Sequence[tuple[int, Segment]]) -> list[int]:
-        """What a cell multiplies the draws of `group` by: by class of blocks, or one number if these are drawn."""
-        outside = [(name, power) for name, power in kind if name not in group and name != BLOCKS.name]
-        weights = [0] * (1 if BLOCKS.name in group else len(self._blocks.sizes))
+        """What a cell multiplies the draws of `group` by: by class of blocks, or one number if these are drawn.
+
+        Blocks of which it is drawn whether they run are thinned along every axis (`unsure_block`).
+        """
+        outside = tuple((name, power) for name, power in kind if name not in group and name != BLOCKS.name)
+        classes = (frozenset(),) if BLOCKS.name in group else self._blocks.full
+        weights = [0] * len(classes)
         for steps, part in pieces:
-            means = steps * prod(self._counts[name].mean(part.axes[name], power) for name, power in outside)
             chances = (1,) if BLOCKS.name in group else self._blocks.chances(part.axes.get(BLOCKS.name))
-            for place, chance in enumerate(chances):
-                weights[place] += means * chance
+            if len(chances) < len(classes):  # where depth is not thinned, all blocks run
+                chances = chances * len(classes)
+            means = {full: steps * self._means(outside, part, full) for full in set(classes) if not group & full}
+            for place, (chance, full) in enumerate(zip(chances, classes, strict=True)):
+                weights[place] += means.get(full, 0) * chance
         return weights
+
+    def _means(self, powers: Powers, part: Segment, full: frozenset[str]) -> int:
+        """The product of the expected active units of axes, each to a power, in blocks where some run in full."""
+        return prod(
+            self._counts[name].full(power) if name in full else self._counts[name].mean(part.axes[name], power)
+            for name, power in powers
+        )
 
     def _covariances(
         self,

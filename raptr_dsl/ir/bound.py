@@ -58,6 +58,8 @@ class BoundRule(BoundDraw, Attributes):
     """What one stage does along one axis, in units.
 
     Attributes:
+        full: the blocks of a stack, ascending, in which all units run, unscaled, whatever is drawn for the others; not
+            all blocks. Of an axis that has a site in every block.
         buckets: numbers of units, ascending, for which programs are compiled ahead where counts are random; the last
             holds every count but the full one. Empty: each count has a program.
         train: the units that are trained while they run; None for all of them (rule 33).
@@ -66,6 +68,7 @@ class BoundRule(BoundDraw, Attributes):
         growth: what is copied at the stage's start; None where nothing grows.
     """
 
+    full: tuple[int, ...] = ()
     buckets: tuple[int, ...] = ()
     train: BoundDraw | None = None
     born: int | None = None

@@ -8,12 +8,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from raptr_dsl.axes import AXES, BLOCKS, Space
+from raptr_dsl.flops.backward import unsure_block
 from raptr_dsl.ir.bound import BoundDraw, BoundRule, BoundStage, Growth, changes_state
 from raptr_dsl.occupancy import fewest_units
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
 
 if TYPE_CHECKING:
+    from raptr_dsl.ir.model import ModelShape
     from raptr_dsl.ir.plan import Plan
 
 MOST_STAGES = 20_000
@@ -45,7 +47,9 @@ def plan_problems(plan: Plan) -> Iterator[str]:
                 yield f"stages[{place}].axes.{name}.law: {rule.law.law} is none of {known}"
             if not AXES[name].units_are_blocks and changes_state(rule):
                 yield f"stages[{place}].axes.{name}: only blocks are trained apart, and only blocks grow"
+            yield from (f"stages[{place}].axes.{name}.full: {text}" for text in _full_problems(rule, name, plan.shape))
     yield from _birth_problems(plan)
+    yield from _unsure_problems(plan)
     if not plan.partial:
         yield from _end_problems(plan)
 
@@ -93,6 +97,17 @@ def _rule_problems(rule: BoundRule, space: Space, stage: BoundStage, fewest: int
         yield f".born: {rule.born} is not some of {space.units} units"
     if rule.growth:
         yield from _growth_problems(rule.growth, space.units if rule.born is None else rule.born)
+
+
+def _full_problems(rule: BoundRule, axis: str, shape: ModelShape) -> Iterator[str]:
+    if rule.full and not AXES[axis].per_block:
+        yield f"no block has units of {axis} of its own"
+    if any(one >= other for one, other in pairwise(rule.full)):
+        yield "the blocks are not in ascending order, each once"
+    if any(not 0 <= block < shape.layers for block in rule.full):
+        yield f"the blocks are numbered 0 to {shape.layers - 1}"
+    if len(rule.full) >= shape.layers:
+        yield "no block is left that is thinned"
 
 
 def _growth_problems(growth: Growth, born: int) -> Iterator[str]:
@@ -185,6 +200,26 @@ def _birth_problems(plan: Plan) -> Iterator[str]:
             yield f"stages[{place}].axes.{BLOCKS.name}.growth: from {rule.growth.before} units, and {before} are born"
         if rule and rule.born is not None and not _is_within(rule, rule.born):
             yield f"stages[{place}].axes.{BLOCKS.name}.born: more can run than the first {rule.born}"
+
+
+def _unsure_problems(plan: Plan) -> Iterator[str]:
+    """A block that costs more than the others surely runs and surely trains, or surely does not."""
+    for place, stage in enumerate(plan.stages):
+        if not any(rule.full for rule in stage.axes.values()) or not _can_be_counted(stage, plan.shape):
+            continue
+        if unsure := unsure_block(stage, plan.shape):
+            axis, block, what = unsure
+            yield f"stages[{place}].axes.{axis}.full: whether block {block} {what} is drawn"
+
+
+def _can_be_counted(stage: BoundStage, shape: ModelShape) -> bool:
+    """Whether nothing else is wrong with what a stage draws."""
+    return all(
+        name in AXES
+        and not any(_rule_problems(rule, AXES[name].space(shape), stage, 0))
+        and not any(_full_problems(rule, name, shape))
+        for name, rule in stage.axes.items()
+    )
 
 
 def _is_within(rule: BoundRule, born: int) -> bool:

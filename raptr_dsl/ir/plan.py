@@ -23,7 +23,7 @@ from raptr_dsl.ir.checks import plan_problems
 from raptr_dsl.ir.identity import Difference
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.step import AxisMask, Step
-from raptr_dsl.occupancy import count_shapes
+from raptr_dsl.programs import count_shapes
 from raptr_dsl.sampling import Sampler
 from raptr_dsl.scales import SCALES
 

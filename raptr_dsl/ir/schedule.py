@@ -110,6 +110,7 @@ class AxisRule(Attributes):
 
     Attributes:
         keep: indices of units; −1 is the last.
+        full: indices of blocks, likewise, in which all units run; of an axis that has a site in every block.
         buckets: for how many sizes a compiled backend builds programs where counts vary; None for every size.
         train: which units are trained; None for all.
         grow: which units new ones are copied from at the stage's start (rule 35).
@@ -118,6 +119,7 @@ class AxisRule(Attributes):
 
     size: Size
     keep: tuple[int, ...] = ()
+    full: tuple[int, ...] = ()
     buckets: int | None = None
     train: Training | None = None
     grow: Grow = "none"

@@ -123,8 +123,20 @@ def units_text(plan: Plan, axis: str) -> str:
 
 
 def chart_title(plan: Plan, axis: str) -> str:
-    space = AXES[axis].space(plan.shape)
-    return f"{axis}: {AXES[axis].element}s that run, of {space.units * space.group:,}"
+    space, full = AXES[axis].space(plan.shape), full_blocks(plan, axis)
+    spared = f"; all in {'block' if len(full) == 1 else 'blocks'} {', '.join(map(str, full))}" if full else ""
+    return f"{axis}: {AXES[axis].element}s that run, of {space.units * space.group:,}{spared}"
+
+
+def full_blocks(plan: Plan, axis: str) -> list[int]:
+    """The blocks of a stack that run an axis in full while others do not, in some stage (rule 4)."""
+    return sorted({block for stage in plan.stages if axis in stage.axes for block in stage.axes[axis].full})
+
+
+def shown_block(plan: Plan, axis: str, block: int | None) -> int:
+    """The block whose masks are shown: that one, else the first of those in which an axis is always thinned."""
+    full = set(full_blocks(plan, axis))
+    return block if block is not None else next((one for one in range(plan.shape.layers) if one not in full), 0)
 
 
 def raster_title(plan: Plan, axis: str, columns: Sequence[Column], site: int) -> str:

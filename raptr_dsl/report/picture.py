@@ -4,14 +4,14 @@ from rich.text import Text
 
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.report.layout import chart_title, columns, cut, glyphs_for, raster_title, wrapped
+from raptr_dsl.report.layout import chart_title, columns, cut, glyphs_for, raster_title, shown_block, wrapped
 from raptr_dsl.report.raster import raster
 from raptr_dsl.report.summary import percent, speed_up
 from raptr_dsl.report.timeline import timeline
 from raptr_dsl.wording import plural
 
 
-def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int, encoding: str | None) -> list[Text]:
+def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int | None, encoding: str | None) -> list[Text]:
     """Lines of at most `width` characters that `encoding` can express."""
     glyphs = glyphs_for(encoding)
     margin = max(_margin(plan, axis) for axis in axes)
@@ -20,8 +20,9 @@ def picture(plan: Plan, axes: list[str], width: int, rows: int, site: int, encod
     for axis in axes:
         lines += [Text(), cut(Text(chart_title(plan, axis), "bold"), width, glyphs)]
         lines += timeline(plan, axis, shown, margin, glyphs)
-        lines += [Text(), cut(Text(raster_title(plan, axis, shown, site), "bold"), width, glyphs)]
-        lines += raster(plan, axis, shown, margin, glyphs, rows, site)
+        block = shown_block(plan, axis, site)
+        lines += [Text(), cut(Text(raster_title(plan, axis, shown, block), "bold"), width, glyphs)]
+        lines += raster(plan, axis, shown, margin, glyphs, rows, block)
     return lines
 
 

@@ -106,6 +106,10 @@ def rule_text(plan: Plan, axis: str, rule: BoundRule) -> str:
         words.append(f"scale={rule.scale}")
     if rule.keep:
         words.append(f"keep={','.join(map(str, rule.keep))}" if len(rule.keep) <= 4 else f"keep={len(rule.keep)} units")
+    if rule.full:
+        words.append(
+            f"full={','.join(map(str, rule.full))}" if len(rule.full) <= 4 else f"full={len(rule.full)} blocks"
+        )
     if rule.profile.kind != "uniform":
         words.append(f"profile={rule.profile.kind}")
     if rule.every != 1:

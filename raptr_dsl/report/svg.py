@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from raptr_dsl.axes import AXES
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.occupancy import Occupancy, segments
-from raptr_dsl.report.layout import Column, chart_title, columns, raster_title, stage_label
+from raptr_dsl.report.layout import Column, chart_title, columns, raster_title, shown_block, stage_label
 from raptr_dsl.report.raster import Cells, mask_columns
 from raptr_dsl.report.summary import percent
 from raptr_dsl.wording import plural
@@ -29,11 +29,11 @@ text { font: 12px system-ui, sans-serif; fill: #333 }
 .end { text-anchor: end }"""
 
 
-def svg(plan: Plan, axes: Sequence[str], site: int = 0) -> str:
+def svg(plan: Plan, axes: Sequence[str], site: int | None = None) -> str:
     """An SVG document: for each axis its size along the run, and below it the masks of sampled steps."""
     parts, y = list(_head(plan)), TOP
     for axis in axes:
-        drawn, y = _axis(plan, axis, y, site)
+        drawn, y = _axis(plan, axis, y, shown_block(plan, axis, site))
         parts += drawn
     size = f'viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}"'
     return "\n".join(

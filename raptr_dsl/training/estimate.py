@@ -3,13 +3,15 @@
 from fractions import Fraction
 from itertools import pairwise
 
-from raptr_dsl.axes import AXES
+from raptr_dsl.axes import AXES, BLOCKS
 from raptr_dsl.diagnostics import fail
+from raptr_dsl.flops import block_cost, head_cost, head_share
+from raptr_dsl.flops.backward import by_group
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
-from raptr_dsl.occupancy import segments
-from raptr_dsl.training.calibration import Calibration, step_flops
+from raptr_dsl.occupancy import Segment, alike_blocks, segments
+from raptr_dsl.training.calibration import Calibration
 from raptr_dsl.training.record import Record
 
 
@@ -78,19 +80,29 @@ class _Clock:
         return self._points[0 if flops < self._points[0][0] else -1][1]
 
 
+def _flops(part: Segment, stage: BoundStage, shape: ModelShape) -> Fraction:
+    """Of a step in the mean, everything that runs trained; blocks that run some axis in full cost more (rule 4)."""
+    groups, total = alike_blocks(stage, shape.layers), Fraction(0)
+    shares = {axis: part.axes[axis].mean / AXES[axis].space(shape).units for axis in part.axes if axis in stage.axes}
+    for group, (running, _) in zip(groups, by_group(part.axes, stage, groups, shape.layers, "mean"), strict=True):
+        thinned = {axis: share for axis, share in shares.items() if axis not in group.full and axis != BLOCKS.name}
+        total += running * sum(block_cost(shape, thinned, stack=stack) for stack in range(shape.stacks))
+    return total + head_cost(shape) * head_share(shares)
+
+
 def _stage_time(stage: BoundStage, shape: ModelShape, clock: _Clock) -> StageTime:
     seconds, measured = 0.0, True
+    spared = {axis for axis, rule in stage.axes.items() if rule.full}
     for part in segments(stage, shape):
         spaces = {axis: AXES[axis].space(shape) for axis in part.axes if axis in stage.axes}
         sizes = {axis: part.axes[axis].possible for axis in spaces}
         active = tuple(sorted((axis, each[0]) for axis, each in sizes.items() if each != (spaces[axis].units,)))
         is_one = all(len(each) == 1 for each in sizes.values())
-        if is_one and active in clock.measured:
+        if is_one and active in clock.measured and spared.isdisjoint(axis for axis, _ in active):
             seconds += part.steps * clock.measured[active]
             continue
         measured = False
-        shares = {axis: part.axes[axis].mean / space.units for axis, space in spaces.items()}
-        seconds += part.steps * clock.by_flops(step_flops(shape, shares))
+        seconds += part.steps * clock.by_flops(_flops(part, stage, shape))
     return StageTime(
         name=stage.name,
         steps=stage.steps,

@@ -26,7 +26,8 @@ MODEL = "model layers=4 heads=4 kv_heads=2 hidden=8 ffn=6 experts=4 top_k=2 gate
 PLANS = {
     "fewer experts, skipped": "stage experts=3/4 idle=skip steps=50%",
     "as few as a token needs": "stage experts=2/4 steps=50%",
-    "all axes at once": "stage experts=2/4..4/4 depth=3/4 heads=1/2 scale=sqrt experts.idle=skip steps=70%",
+    "all axes at once": "keep depth=[first, last]; "
+    "stage experts=2/4..4/4 depth=3/4 heads=1/2 scale=sqrt experts.full=[last] experts.idle=skip steps=70%",
     "random counts beside kept ones": "keep experts=[first, last]; stage experts=3 sample=bernoulli steps=60%",
     "growth": "default depth.sample=prefix grow=copy(all); stage depth=2/4 experts=1/2 steps=50%",
     "new blocks": "default depth.sample=prefix grow=zero; stage depth=3/4 experts=3/4 steps=50%",
@@ -49,6 +50,15 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 @pytest.mark.parametrize("name", PLANS)
 def test_losses_weights_moments_units_and_flops_equal_the_reference(backend: Backend, name: str) -> None:
     compare(backend, plan_of(name))
+
+
+def test_two_steps_on_jax_equal_the_reference() -> None:
+    """One program, which is cheap enough for every change: a block of all experts, and one that skips an expert."""
+    model = "model layers=2 heads=1 hidden=4 ffn=3 experts=3 top_k=2 vocab=5 seq=3 batch=2"
+    stage = "stage experts=2/3 experts.idle=skip experts.full=[first] steps=100%"
+    plan = raptr.compile_text(f"{model}; steps 2; seed 5; allow partial; {stage}")
+    assert plan.masks("experts").sum(2).tolist() == [[3, 2]] * 2
+    compare(load_to_run("jax"), plan, evaluates=False)
 
 
 def test_any_plan_equals_the_reference(backend: Backend) -> None:

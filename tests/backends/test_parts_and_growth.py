@@ -88,12 +88,13 @@ def _of_factors(state: Any) -> tuple[Any, Any]:
     return optax.tree.get(state, "mu"), optax.tree.get(state, "count")
 
 
-def compare(backend: Backend, plan: Plan) -> None:
+def compare(backend: Backend, plan: Plan, evaluates: bool = True) -> None:
     trainer, reference = trainer_of(backend, plan), REFERENCE.trainer(plan, SETTINGS)
     found, expected = (run(each, plan, 0, plan.steps) for each in (trainer, reference))
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     held_out = [batch(plan.shape, 99)]
-    assert trainer.evaluate(held_out) == pytest.approx(reference.evaluate(held_out), rel=1e-9)
+    if evaluates:
+        assert trainer.evaluate(held_out) == pytest.approx(reference.evaluate(held_out), rel=1e-9)
     account = Account(plan)
     for step in range(plan.steps):
         account.add(plan.step(step))

@@ -34,7 +34,8 @@ SCHEDULES = {
     "ramp stages=3 depth=2/6..6/6 steps=75%\nstage depth.train=all steps=rest",
     "learned": "stage depth=3 scale=learned steps=50%\nstage steps=rest",
     "drawn sizes": "default sample=prefix\nstage width=draw(1/4, 1/2) steps=50%\nstage depth=draw(2..6) steps=rest",
-    "random-LTD": "keep positions=[first]\nstage positions=2..5 depth=4 steps=50%\nstage steps=rest",
+    "random-LTD": "keep positions=[first]\nkeep depth=[first, last]\n"
+    "stage positions=2..5 depth=4 heads=1/2 full=[first, last] scale=sqrt steps=50%\nstage steps=rest",
     "shorter sequences": "stage seq=2..5 depth=4 depth.scale=sqrt steps=50%\n"
     "stage seq=draw(2, 5) every=2 depth.train=fixed(2) steps=rest",
     "smaller batches": "stage batch=1 positions=3 sample=window steps=50%\nstage freeze=[head] steps=rest",

@@ -54,6 +54,10 @@ def test_rules_4_to_6_sizes_in_units(size: str, axis: str, units: int) -> None:
         ("stage depth=1/24 sample=bernoulli steps=50%", "size-too-small"),
         ("keep depth=[0..5]\nstage depth=3 steps=50%", "size-below-keep"),
         ("keep depth=[12]\nstage depth=3 steps=50%", "keep-out-of-range"),
+        ("stage heads=1/2 heads.full=[11, 12] steps=50%", "full-out-of-range"),
+        ("stage depth=6 heads=1/2 heads.full=[first] steps=50%", "full-block-drawn"),
+        ("keep depth=[first]\nstage depth=6 sample=bernoulli heads=1/2 full=[first, 1] steps=50%", "full-block-drawn"),
+        ("stage depth.train=fixed(2) heads=1/2 full=first steps=50%", "full-block-drawn"),
         ("stage depth=6 sample=stratified(groups=5) steps=50%", "cannot-draw"),
         ("stage depth=3 sample=stratified(groups=4) steps=50%", "cannot-draw"),
         ("stage depth=6 sample=ranked(order=[3, 1]) steps=50%", "cannot-draw"),
@@ -65,6 +69,60 @@ def test_rules_5_6_and_26_what_does_not_fit_is_an_error(text: str, code: str) ->
     assert [name for name in diagnosed(text + "\nstage steps=rest\n") if name != "denominator-does-not-divide"] == [
         code
     ]
+
+
+@pytest.mark.parametrize(
+    ("full", "blocks"),
+    [
+        ("[last, first, 0]", (0, 11)),
+        ("[0, 3..5]", (0, 3, 4, 5)),
+        ("last", (11,)),
+        ("[]", ()),
+    ],
+)
+def test_rule_4_full_names_blocks_as_keep_does(full: str, blocks: tuple[int, ...]) -> None:
+    plan = plan_of(f"stage heads=1/2 width=1/2 full={full} steps=50%\nstage steps=rest\n")
+    assert [rule.full for rule in plan.stages[0].axes.values()] == [blocks] * 2
+    one = plan_of(f"default heads.full={full}\nstage heads=1/2 width=1/2 steps=50%\nstage steps=rest\n")
+    assert [rule.full for rule in one.stages[0].axes.values()] == [blocks, ()]
+
+
+def test_rule_4_full_leaves_the_draws_of_the_other_blocks_as_they_are() -> None:
+    text = "stage heads=1/2 width=1/2 scale=inverse{} steps=50%\nstage steps=rest\n"
+    with_, without = (plan_of(text.format(full)) for full in (" heads.full=[0, 3]", ""))
+    one, other = (plan.step(7).axes for plan in (with_, without))
+    assert one["heads"].on[[0, 3]].all() and (one["heads"].scale[[0, 3]] == 1).all()
+    rest = [block for block in range(12) if block not in (0, 3)]
+    for axis, blocks in (("heads", rest), ("width", range(12))):
+        assert (one[axis].on[blocks] == other[axis].on[blocks]).all()
+        assert (one[axis].scale[blocks] == other[axis].scale[blocks]).all()
+    assert with_.digest != without.digest
+
+
+def test_rule_4_where_all_blocks_are_full_nothing_is_thinned() -> None:
+    assert plan_of("stage heads=1/2 heads.full=[0..11] steps=rest\n").stages[0].axes == {}
+
+
+def test_rule_4_blocks_are_numbered_in_every_stack() -> None:
+    model = MODEL.format(layers=3).replace("seq=8", "seq=8 source_seq=8")
+    plan = compile_text(f"{model}stage heads=1/2 full=[first, last] steps=50%\nstage steps=rest\n")
+    assert plan.masks("heads", 0, 1)[0].sum(1).tolist() == [4, 2, 4] * 2
+
+
+def test_rules_4_and_38_sizes_are_means_over_all_blocks() -> None:
+    stage = "stage heads=1/2 full=[first, last] sample=balanced steps=50%\nstage steps=rest\n"
+    mean = (1 + (Fraction(2, 12) + Fraction(10, 12) / 2)) / 2
+    required = f"require mean(heads) == {mean.numerator}/{mean.denominator}\nrequire coverage(heads) == 75%\n"
+    assert [item.value for item in plan_of(stage + required).proven] == ["19/24 ≈ 79.17%", "75%, for every seed"]
+
+
+def test_rule_38_blocks_that_are_larger_divide_those_around_them_in_shapes() -> None:
+    ends = "keep depth=[first, last]\nstage depth=6 heads=1/2 heads.full=[first, last] steps=50%\nstage steps=rest\n"
+    assert plan_of(ends).shapes == 2
+    middle = ends.replace("keep depth=[first, last]", "keep depth=[5]").replace("[first, last]", "[5]")
+    # Of the 5 drawn beside block 5, 0 to 5 are before it: so many programs, and the full one.
+    assert plan_of(middle).shapes == 6 + 1
+    assert plan_of(ends.replace("1/2", "1/2..100%")).shapes == 3 + 1
 
 
 def test_rule_2_a_denominator_that_does_not_divide_the_axis_is_a_warning() -> None:

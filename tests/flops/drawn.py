@@ -12,14 +12,14 @@ from raptr_dsl.flops import CONVENTIONS, Accounting, Causal, Recompute
 from raptr_dsl.ir.bound import BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
-from tests.laws.drawn import rules
+from tests.laws.drawn import rules, with_full
 
 
 @st.composite
-def shapes(draw: st.DrawFn, most_stacks: int = 2, has_experts: bool = False) -> ModelShape:
+def shapes(draw: st.DrawFn, most_stacks: int = 2, has_experts: bool = True) -> ModelShape:
     kv_heads, seq = draw(st.integers(1, 3)), draw(st.integers(1, 7))
     source_seq = draw(st.integers(1, 7)) if most_stacks > 1 and draw(st.booleans()) else 0
-    experts = draw(st.sampled_from([1, 2, 4])) if has_experts else 1
+    experts = draw(st.sampled_from([1, 1, 2, 4])) if has_experts else 1
     return ModelShape(
         layers=draw(st.integers(1, 5)),
         heads=kv_heads * draw(st.integers(1, 3)),
@@ -51,9 +51,14 @@ accounts = st.builds(
 
 
 @st.composite
-def shapes_with_accounts(draw: st.DrawFn, has_experts: bool = False) -> tuple[ModelShape, Accounting]:
-    shape = draw(shapes(has_experts=has_experts))
+def shapes_with_accounts(draw: st.DrawFn) -> tuple[ModelShape, Accounting]:
+    shape = draw(shapes())
     return shape, draw(accounts.filter(lambda account: not account.problem(shape)))
+
+
+def parts_of(shape: ModelShape) -> list[str]:
+    """The axes whose units are weights of a model."""
+    return sorted(name for name, axis in AXES.items() if axis.is_counted(shape))
 
 
 @st.composite
@@ -62,11 +67,11 @@ def plans(draw: st.DrawFn, shape: ModelShape) -> Plan:
     stages, start = [], 0
     for _ in range(draw(st.integers(1, 3))):
         steps = draw(st.integers(1, 12))
-        parts = sorted(name for name, axis in AXES.items() if axis.is_counted(shape))
-        names = draw(st.lists(st.sampled_from(parts), unique=True))
+        names = draw(st.lists(st.sampled_from(parts_of(shape)), unique=True))
         axes = {name: draw(rules(AXES[name].space(shape), steps, fewest=AXES[name].fewest(shape))) for name in names}
         duration = steps + draw(st.sampled_from([Fraction(0), Fraction(1, 3)]))
-        stages.append(BoundStage(start=start, stop=start + steps, duration=duration, axes=axes))
+        stage = BoundStage(start=start, stop=start + steps, duration=duration, axes=axes)
+        stages.append(draw(with_full(stage, shape)))
         start += steps
     seed = draw(st.integers(0, 2**64 - 1))
     return Plan(name="drawn", seed=seed, shape=shape, steps=start, partial=True, stages=tuple(stages))

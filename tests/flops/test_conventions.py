@@ -142,7 +142,7 @@ def test_6nd_is_lower_by_what_it_leaves_out(model: Published) -> None:
     assert Fraction(1, 2) < ratio < 1
 
 
-@given(shapes(most_stacks=1))
+@given(shapes(most_stacks=1, has_experts=False))
 def test_the_conventions_beside_each_other(shape: ModelShape) -> None:
     """In what two conventions differ is in what they say they count."""
     matrix = 3 * 2 * shape.tokens * shape.hidden * shape.vocab
@@ -157,7 +157,7 @@ def test_the_conventions_beside_each_other(shape: ModelShape) -> None:
     assert total(everywhere, "matmul") == megatron
 
 
-@given(shapes_with_accounts(has_experts=True))
+@given(shapes_with_accounts())
 def test_recomputation_runs_the_blocks_once_more_and_nothing_else(drawn: tuple[ModelShape, Accounting]) -> None:
     shape, account = drawn
     none, early, full = (
@@ -200,7 +200,7 @@ def test_every_part_of_a_block_is_one_that_depth_thins(drawn: tuple[ModelShape, 
     shape, account = drawn
     parts = {part for stack in account.costs(shape).stacks for part in stack}
     assert parts <= AXES["depth"].powers.keys()
-    assert parts <= AXES["heads"].powers.keys() | AXES["width"].powers.keys()
+    assert parts <= {part for name in ("heads", "width", "experts") for part in AXES[name].powers}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_an_encoder_decoder_by_hand() -> None:
     assert decoder["ffn.output"] == 3 * 2 * 2 * 7 * 4
 
 
-@given(shapes_with_accounts(has_experts=True))
+@given(shapes_with_accounts())
 def test_a_mixture_costs_the_experts_of_a_token_and_a_router_that_sees_all(
     drawn: tuple[ModelShape, Accounting],
 ) -> None:

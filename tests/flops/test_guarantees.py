@@ -19,8 +19,7 @@ from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.laws import LAWS
 from raptr_dsl.tally import trained_steps
-from tests.axes import PARTS
-from tests.flops.drawn import plans, shapes
+from tests.flops.drawn import parts_of, plans, shapes
 
 MODEL = "model layers=12 heads=12 hidden=96 ffn=512 vocab=5 seq=4\nsteps 1000\nseed 17\nkeep depth=[first, last]\n"
 
@@ -44,9 +43,9 @@ def holds(plan: Plan, axis: str) -> Guarantee:
 
 
 @settings(max_examples=150)
-@given(data=st.data(), axis=st.sampled_from(sorted(PARTS)))
-def test_no_plan_trains_less_than_is_guaranteed(data: st.DataObject, axis: str) -> None:
-    holds(data.draw(plans(data.draw(shapes()))), axis)
+@given(shapes(), st.data())
+def test_no_plan_trains_less_than_is_guaranteed(shape: ModelShape, data: st.DataObject) -> None:
+    holds(data.draw(plans(shape)), data.draw(st.sampled_from(parts_of(shape))))
 
 
 @settings(max_examples=100)
@@ -165,10 +164,10 @@ def test_a_deal_goes_on_where_something_else_changes() -> None:
     text = "stage depth=6/12 depth.sample=balanced heads=6/12..12/12 heads.sample=prefix steps=60%\nstage steps=rest\n"
     first = text.replace("6/12..12/12", "12/12").replace(" heads.sample=prefix", "")
     plan = compile_text(MODEL + text)
-    spans = guarantees._spans(plan.stages, "heads", AXES["heads"].space(plan.shape))
+    spans = guarantees._spans(plan.stages, "heads", AXES["heads"].space(plan.shape), range(12))
     assert spans is not None and len(spans) == 8
     always = [(True,) * len(spans)]
-    blocks = guarantees._spans(plan.stages, "depth", AXES["depth"].space(plan.shape))
+    blocks = guarantees._spans(plan.stages, "depth", AXES["depth"].space(plan.shape), range(12))
     assert blocks is not None
     pooled = tuple(span.fates[1] for span in blocks)
     bounds = guarantees._bounds(list(guarantees._merged([spans, blocks])), [always[0], pooled])

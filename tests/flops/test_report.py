@@ -60,7 +60,7 @@ def test_stages_parts_and_axes_add_up(drawn: tuple[ModelShape, Accounting], data
         for one in (report, *report.stages):
             assert one.blocks == sum(one.parts.values()) and one.full_blocks == sum(one.full_parts.values())
             assert one.of_axis("depth") == (one.blocks, one.full_blocks)
-            planned, full = zip(one.of_axis("heads"), one.of_axis("width"), strict=True)
+            planned, full = zip(*(one.of_axis(name) for name in ("heads", "width", "experts")), strict=True)
             assert (sum(planned), sum(full)) == (one.blocks, one.full_blocks)
             assert 0 <= one.blocks <= one.full_blocks
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 import raptr_dsl.tally as tally
 from raptr_dsl import compile_text
 from raptr_dsl.axes import AXES
+from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.tally import largest_imbalance, trained_steps
-from tests.axes import PARTS
-from tests.flops.drawn import plans, shapes
+from tests.flops.drawn import parts_of, plans, shapes
 
 
 def running(plan: Plan, axis: str) -> NDArray[np.bool_]:
@@ -38,9 +38,11 @@ def longest_rest(column: list[bool]) -> int:
 
 @pytest.mark.parametrize("chunk", [7, 200, 2**21])
 @settings(max_examples=25)
-@given(data=st.data(), axis=st.sampled_from(sorted(PARTS)))
-def test_rule_39_trained_steps_are_those_of_every_step_alone(chunk: int, data: st.DataObject, axis: str) -> None:
-    plan = data.draw(plans(data.draw(shapes())))
+@given(shape=shapes(), data=st.data())
+def test_rule_39_trained_steps_are_those_of_every_step_alone(
+    chunk: int, shape: ModelShape, data: st.DataObject
+) -> None:
+    plan, axis = data.draw(plans(shape)), data.draw(st.sampled_from(parts_of(shape)))
     runs = running(plan, axis).reshape(plan.steps, -1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tally, "CHUNK_ELEMENTS", chunk)
@@ -50,9 +52,9 @@ def test_rule_39_trained_steps_are_those_of_every_step_alone(chunk: int, data: s
 
 
 @settings(max_examples=40)
-@given(data=st.data(), axis=st.sampled_from(sorted(PARTS)))
-def test_balance_is_that_of_every_step_alone(data: st.DataObject, axis: str) -> None:
-    plan = data.draw(plans(data.draw(shapes())))
+@given(shapes(), st.data())
+def test_balance_is_that_of_every_step_alone(shape: ModelShape, data: st.DataObject) -> None:
+    plan, axis = data.draw(plans(shape)), data.draw(st.sampled_from(parts_of(shape)))
     units = AXES[axis].space(plan.shape).units
     groups = data.draw(st.sampled_from([g for g in range(1, units + 1) if units % g == 0]))
     active = running(plan, axis).reshape(plan.steps, -1, groups, units // groups).sum(axis=3)

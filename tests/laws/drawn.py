@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from raptr_dsl.axes import AXES, Axis, Space
 from raptr_dsl.curves import CURVES, Curve
+from raptr_dsl.flops.backward import marginals
 from raptr_dsl.ir.bound import Border, BoundRule, BoundStage
 from raptr_dsl.ir.model import ModelShape
 from raptr_dsl.ir.plan import Plan
 from raptr_dsl.ir.schedule import UNIFORM, Profile
 from raptr_dsl.laws import LAWS, Law, Pool
-from raptr_dsl.occupancy import fewest_units
+from raptr_dsl.occupancy import fewest_units, segments
 from raptr_dsl.sampling import pools
 from raptr_dsl.scales import SCALES
 from raptr_dsl.staircases import staircase
@@ -112,6 +113,18 @@ def _rules(draw: st.DrawFn, space: Space, steps: int, law: str | None) -> BoundR
     return rule
 
 
+@st.composite
+def with_full(draw: st.DrawFn, stage: BoundStage, shape: ModelShape) -> BoundStage:
+    """The stage, some of whose axes run in full in some of the blocks that are certain to run (rule 4)."""
+    chances = [marginals(part.axes.get("depth"), shape.layers) for part in segments(stage, shape)]
+    sure = [block for block in range(shape.layers) if all(chance[block] == 1 for chance in chances)]
+    axes = dict(stage.axes)
+    for name in sorted(name for name in axes if AXES[name].per_block and sure and shape.layers > 1):
+        full = draw(st.just(set()) | st.sets(st.sampled_from(sure), max_size=shape.layers - 1))
+        axes[name] = axes[name].model_copy(update={"full": tuple(sorted(full))})
+    return stage.model_copy(update={"axes": axes})
+
+
 def laws_of(axis: Axis) -> list[str | None]:
     """The laws of an axis, and None for any of them."""
     return [None, *(EXACT + RANDOM if axis.laws is None else axis.laws)]
@@ -130,7 +143,8 @@ def plans(draw: st.DrawFn, law: str | None = None, axes: tuple[str, ...] | None 
             name: draw(rules(AXES[name].space(shape), steps, law or draw(st.sampled_from(laws_of(AXES[name])[1:]))))
             for name in names
         }
-        stages.append(BoundStage(start=start, stop=start + steps, duration=Fraction(steps), axes=thinned))
+        stage = BoundStage(start=start, stop=start + steps, duration=Fraction(steps), axes=thinned)
+        stages.append(draw(with_full(stage, shape)))
         start += steps
     seed = draw(st.integers(0, 2**64 - 1))
     return Plan(name="drawn", seed=seed, shape=shape, steps=start, partial=True, stages=tuple(stages))

@@ -83,7 +83,7 @@ class Rule:
     def __init__(self, plan: Plan, stage: BoundStage, axis: str) -> None:
         space = AXES[axis].space(plan.shape)
         self.seed, self.axis, self.sites, self.n = plan.seed, axis, space.sites, space.units
-        self.rule, self.stage = stage.axes[axis], stage
+        self.rule, self.stage, self.layers = stage.axes[axis], stage, plan.shape.layers
         self.every = stage.steps if self.rule.every is None else self.rule.every
         rotates = axis != "depth" and self.rule.law.law == "rotate" and "depth" in stage.axes
         self.depth = Rule(plan, stage, "depth") if rotates and stage.axes["depth"].law.law == "rotate" else None
@@ -113,6 +113,8 @@ class Rule:
         masks = []
         for site in range(self.sites):
             on = self._select(site, value, begin, number, origin)
+            if site % self.layers in self.rule.full:
+                on = set(range(self.n))
             masks.append([unit in on or unit in self.rule.keep for unit in range(self.n)])
         return masks
 

@@ -92,14 +92,21 @@ def test_freezeout(t0: str) -> None:
 
 
 def test_random_ltd() -> None:
-    """Yao et al.: every block has random positions of its own; their number grows linearly from a quarter to all."""
+    """Yao et al.: the first and the last block see all positions, each between them random ones of its own; their number
+    grows linearly from a quarter to all. What a token costs is what the layers that it passes through cost."""
     plan = compile_file(schedule_directory() / "random_ltd.raptr", model=LONG, steps=T, seed=17)
     mask = plan.masks("positions")
     count, growing = mask.sum(2), round(0.7 * T)
-    assert (count == count[:, :1]).all() and (count[growing:] == 64).all()
     exact = [16 + 48 * Fraction(step, growing - 1) for step in range(growing)]
-    assert count[:growing, 0].tolist() == [math.floor(size + Fraction(1, 2)) for size in exact]
-    assert (mask[0, 0] != mask[0, 1]).any() and (mask[0] != mask[1]).any()
+    seen = [*(math.floor(size + Fraction(1, 2)) for size in exact), *[64] * (T - growing)]
+    assert count.tolist() == [[64, kept, kept, 64] for kept in seen]
+    assert (mask[0, 1] != mask[0, 2]).any() and (mask[0, 1:3] != mask[1, 1:3]).any()
+    projected, scored = (
+        sum(LONG.batch * each for kept in seen for each in (64**power, *[kept**power] * 2, 64**power))
+        for power in (1, 2)
+    )
+    weights = 4 * LONG.hidden**2 + 2 * LONG.hidden * LONG.ffn
+    assert plan.flops().blocks == 3 * 2 * (projected * weights + scored * 2 * LONG.hidden)
 
 
 @pytest.mark.parametrize("r", [1, 2])
