@@ -42,7 +42,8 @@ def _unsure(stage: BoundStage, shape: ModelShape) -> Iterator[_Problem]:
     if found is None:
         return
     axis, block, what = found
-    help = f"keep it: keep depth=[{block}], or leave it out of {axis}.full"
+    kept = sorted({block, *(stage.axes[BLOCKS.name].keep if BLOCKS.name in stage.axes else ())})
+    help = f"keep it: keep depth=[{', '.join(map(str, kept))}], or leave it out of {axis}.full"
     if what == "trains":
         help = f"leave it out of {axis}.full, or train a prefix or suffix"
     message = f"block {block} is to run all of {axis}, and whether it {what} is drawn: seeds would differ in their cost"

@@ -206,6 +206,17 @@ REFUSED = {
         (stage(0, 9, depth=rule("bernoulli", profile=Profile(kind="list", weights=(Fraction(1),)))),),
         "1 weights for 12",
     ),
+    "full blocks that are none": ((stage(0, 9, heads=rule(full=(3, 12))),), "blocks are numbered 0 to 11"),
+    "full blocks out of order": (
+        (stage(0, 9, heads=rule(full=(3, 1))),),
+        "full: the blocks are not in ascending order",
+    ),
+    "full blocks of blocks": ((stage(0, 9, depth=rule(full=(1,))),), "no block has units of depth of its own"),
+    "all blocks full": ((stage(0, 9, heads=rule(full=tuple(range(12)))),), "no block is left that is thinned"),
+    "full blocks that are drawn": (
+        (stage(0, 9, depth=rule(), heads=rule(size=2, full=(5,))),),
+        "axes.heads.full: whether block 5 runs is drawn",
+    ),
     "profile without its curve": ((stage(0, 9, depth=rule("bernoulli", profile=Profile(kind="curve"))),), "not what"),
 }
 

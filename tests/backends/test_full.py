@@ -1,4 +1,4 @@
-"""Blocks in which an axis is full, on JAX: how many programs a plan asks for, told from its masks without compiling."""
+"""Blocks in which an axis is full: how many programs and graphs a plan asks for, told without compiling any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import raptr_dsl as raptr
 import raptr_jax
 from raptr_jax.apply import masks_of
 from raptr_jax.programs import _key
+from raptr_torch.compiling import sizes
 from tests.backends.drawn import refused
 
 MODEL = "model layers=8 heads=4 hidden=8 ffn=12 experts=3 top_k=2 vocab=11 seq=8 batch=2\nsteps 400\nseed 5\n"
@@ -32,6 +33,20 @@ def test_rule_38_shapes_are_the_programs_that_the_masks_ask_for(name: str) -> No
         step = plan.step(index)
         asked.add(_key((masks_of(step, plan.stages[step.stage], plan.shape.layers, np.float32),)))
     assert len(asked) == plan.shapes
+
+
+@pytest.mark.parametrize(
+    ("stage", "graphs"),
+    [
+        ("heads=1/2", 1),
+        ("heads=1/2 heads.full=[first, last]", 2),
+        ("heads=1/2 experts=2/3 heads.full=[first] experts.full=[first, last]", 3),
+        ("keep depth=[0]; stage depth=5 heads=1/4..3/4 heads.full=[0]", 4),
+    ],
+)
+def test_a_torch_graph_is_of_one_block_and_so_of_what_blocks_can_have(stage: str, graphs: int) -> None:
+    text = stage if stage.startswith("keep") else f"stage {stage}"
+    assert sizes(raptr.compile_text(f"{MODEL}allow partial; {text} steps=100%")) == graphs
 
 
 def test_a_loop_of_one_s_own_scans_all_blocks_alike_and_is_refused() -> None:
