@@ -7,7 +7,7 @@ compared exactly, rational or not; nothing is decided by a float (rules 15, 16).
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from fractions import Fraction
-from math import acos, log1p, log2, pi
+from math import acos, ceil, floor, log1p, log2, pi
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 
 from pydantic import Field, field_validator
@@ -188,6 +188,45 @@ class Root(Power):
     @property
     def exponent(self) -> Fraction:
         return 1 / self.n
+
+
+class Cbrt(Curve):
+    """g(u) = (∛(c³ + (1 − c³)·u) − c)/(1 − c), c = begin: the cube root of time, of which c³ is over when it begins.
+
+    What is linear from c to 1 and cubed, as the times at which FreezeOut's layers stop (Brock et al. 2017, arXiv
+    1706.04983), happens along it.
+    """
+
+    parameter: ClassVar[str] = "begin"
+    half_open: ClassVar[bool] = True
+
+    curve: Literal["cbrt"] = "cbrt"
+    begin: Rational
+
+    @field_validator("begin")
+    @classmethod
+    def _is_before_the_end(cls, begin: Fraction) -> Fraction:
+        if not 0 <= begin < 1:
+            raise ValueError(f"begin={begin} is not at least 0 and less than 1")
+        return begin
+
+    def exact(self, u: Fraction) -> Fraction | None:
+        root = enclosures.exact_root(self._time(u), 3)
+        return None if root is None else (root - self.begin) / (1 - self.begin)
+
+    def bounds(self, u: Fraction, bits: int) -> tuple[int, int]:
+        stretched = 1 / (1 - self.begin)
+        finer = bits + ceil(stretched).bit_length()  # what is uncertain is stretched too
+        low, high = (Fraction(bound, 1 << finer) for bound in enclosures.root(self._time(u), 3, finer))
+        first, last = ((bound - self.begin) * stretched * (1 << bits) for bound in (low, high))
+        return floor(first), ceil(last)
+
+    def inverse(self, y: float) -> float:
+        begin = float(self.begin)
+        return ((begin + (1 - begin) * y) ** 3 - begin**3) / (1 - begin**3)
+
+    def _time(self, u: Fraction) -> Fraction:
+        return self.begin**3 + (1 - self.begin**3) * u
 
 
 def _final(base: type[Curve]) -> Iterator[type[Curve]]:

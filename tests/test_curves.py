@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from raptr_dsl import enclosures
-from raptr_dsl.curves import CURVES, Cosine, Curve, Exp, Exp2, Linear, Poly, Root
+from raptr_dsl.curves import CURVES, Cbrt, Cosine, Curve, Exp, Exp2, Linear, Poly, Root
 from raptr_dsl.ir.schedule import Profile
 from raptr_dsl.profiles import profile_weights
 from raptr_dsl.staircases import staircase
@@ -56,6 +56,11 @@ def decimal_value(curve: Curve, u: Fraction) -> Decimal:
                 return 1 - (-x * rate.numerator / rate.denominator).exp()
             case Exp2():
                 return (x * Decimal(2).ln()).exp() - 1
+            case Cbrt(begin=begin):
+                first = Decimal(begin.numerator) / begin.denominator
+                time = first**3 + (1 - first**3) * x
+                root = (time.ln() / 3).exp() if time else time
+                return (root - first) / (1 - first)
             case Poly(n=n) | Root(n=n):
                 power = n if isinstance(curve, Poly) else 1 / n
                 return (x.ln() * power.numerator / power.denominator).exp() if x else Decimal(0)
@@ -122,10 +127,11 @@ def test_rule_16_borders_of_long_stages(
                 assert (decimal_floor(value + Decimal("0.5")) == level) is expected
 
 
-def test_rule_15_u_ends_at_1_but_for_exp() -> None:
+def test_rule_15_u_ends_at_1_but_for_exp_and_cbrt() -> None:
     assert staircase(Linear(), Fraction(1), Fraction(3), 3)[-1] == (2, 3)
     assert staircase(Linear(), Fraction(1), Fraction(3), 1) == [(0, 3)]
     assert staircase(Exp(rate=Fraction(9)), Fraction(1), Fraction(3), 1) == [(0, 1)]
+    assert staircase(Cbrt(begin=Fraction(0)), Fraction(1), Fraction(3), 1) == [(0, 1)]
     halves = Exp(rate=Fraction(1))  # g = 1 − e^(−t/4) in four steps: 0, .22, .39, .53
     assert staircase(halves, Fraction(0), Fraction(10), 4) == [(0, 0), (1, 2), (2, 4), (3, 5)]
 
@@ -202,6 +208,8 @@ BAD: list[tuple[type[Curve], dict[str, Any]]] = [
     (Poly, {"n": Fraction(65)}),
     (Poly, {"n": "1e9"}),
     (Linear, {"rate": 3}),
+    (Cbrt, {"begin": Fraction(1)}),
+    (Cbrt, {"begin": Fraction(-1, 8)}),
 ]
 
 
@@ -212,8 +220,9 @@ def test_parameters_out_of_range_are_refused(curve: type[Curve], arguments: dict
 
 
 def test_every_curve_is_registered_by_its_name() -> None:
-    assert sorted(CURVES) == ["cosine", "exp", "exp2", "linear", "poly", "root"]
+    assert sorted(CURVES) == ["cbrt", "cosine", "exp", "exp2", "linear", "poly", "root"]
     assert {name: cls.parameter for name, cls in CURVES.items() if cls.parameter} == {
+        "cbrt": "begin",
         "exp": "rate",
         "poly": "n",
         "root": "n",

@@ -30,9 +30,9 @@ def test_sizes_of_every_kind() -> None:
 def test_rule_15_every_curve_is_a_size() -> None:
     half, quarter = Amount(value=Fraction(1, 2)), Amount(value=Fraction(1, 4))
     for name, curve in CURVES.items():
-        given = {curve.parameter: Fraction(3)} if curve.parameter else {}
-        last = ", 3" if given else ""
-        named = f", {curve.parameter}=3" if given else ""
+        given = {curve.parameter: Fraction(1, 2)} if curve.parameter else {}
+        last = ", 1/2" if given else ""
+        named = f", {curve.parameter}=1/2" if given else ""
         expected = Varying(curve=curve(**given), start=quarter, stop=half)
         assert size(f"{name}(1/4, 1/2{last})") == size(f"{name}(1/4, 1/2{named})") == expected
         chance = Probability(curve=curve(**given), start=Fraction(1, 4), stop=Fraction(1, 2))

@@ -47,6 +47,8 @@ def curves(draw: st.DrawFn) -> Curve:
     cls = CURVES[draw(st.sampled_from(sorted(CURVES)))]
     if cls.parameter == "rate":
         return cls(rate=draw(st.fractions(Fraction(1, 10), 200, max_denominator=10)))  # pyright: ignore[reportCallIssue]
+    if cls.parameter == "begin":
+        return cls(begin=draw(st.fractions(0, Fraction(9, 10), max_denominator=10)))  # pyright: ignore[reportCallIssue]
     if cls.parameter == "n":
         return cls(n=draw(st.fractions(Fraction(1, 5), 5, max_denominator=5)))  # pyright: ignore[reportCallIssue]
     return cls()  # pyright: ignore[reportCallIssue]

@@ -81,19 +81,36 @@ def test_lisa() -> None:
 
 @pytest.mark.parametrize("t0", ["50%", "80%"])
 def test_freezeout(t0: str) -> None:
-    """Brock et al.: block i of N stops at t0 + (1 − t0)·i/N of the run, i from 1 (to within two steps)."""
+    """Brock et al.: block i of N stops at t0 + (1 − t0)·i/N of the run, i from 1 (to within a step)."""
     plan = plan_of("freezeout", t0=t0)
     begin = int(t0.rstrip("%")) / 100
     trained = plan.trained("depth")
     assert (np.diff(trained.astype(int), axis=0) <= 0).all(), "what stopped stays stopped"
-    for block in range(11):
+    for block in range(12):
         stops = int(trained[:, block].sum())
-        assert stops == pytest.approx((begin + (1 - begin) * (block + 1) / 11) * T, abs=2), block
+        assert stops == pytest.approx((begin + (1 - begin) * (block + 1) / 12) * T, abs=1), block
+
+
+@pytest.mark.parametrize(("t0", "steps"), [("1/2", 1000), ("8/10", 1000), ("8/10", 1217)])
+def test_freezeout_cubed(t0: str, steps: int) -> None:
+    """Brock et al.: layer i of N stops at the cube of t0 + (1 − t0)·i/N; exactly, if t0³ of the run is whole steps."""
+    plan = plan_of("freezeout_cubed", steps=steps, t0=t0)
+    trained, begin = plan.trained("depth"), Fraction(t0)
+    border = plan.stages[1].start
+    assert abs(border - begin**3 * steps) <= Fraction(1, 2)
+    assert [stage.freeze for stage in plan.stages] == [(), ("embed",)]
+    for block in range(12):
+        stops = (begin + (1 - begin) * Fraction(block + 1, 12)) ** 3 * steps
+        held = trained[:, block].tolist()
+        if border == begin**3 * steps:
+            assert held == [step < stops for step in range(steps)], block
+        else:  # the border was rounded, and what is left is divided from there on
+            assert held == sorted(held, reverse=True) and abs(sum(held) - stops) <= 1, block
 
 
 def test_random_ltd() -> None:
-    """Yao et al.: the first and the last block see all positions, each between them random ones of its own; their number
-    grows linearly from a quarter to all. What a token costs is what the layers that it passes through cost."""
+    """Yao et al.: the first and the last block see all positions, each between them random ones of its own; their
+    number grows linearly from a quarter to all. What a token costs is what the layers that it passes through cost."""
     plan = compile_file(schedule_directory() / "random_ltd.raptr", model=LONG, steps=T, seed=17)
     mask = plan.masks("positions")
     count, growing = mask.sum(2), round(0.7 * T)

@@ -17,7 +17,7 @@ from raptr_dsl.training.account import Account
 FILES = sorted(schedule_directory().glob("*.raptr"))
 STEPS = 100  # the shortest stage of all, the first of MIDAS, has one step
 MODEL_AXES = ("depth", "heads", "width", "experts")
-NEEDS = {"freezeout": {"tied": False}, "raptr_experts": {"experts": 12, "top_k": 2}}
+NEEDS = {"freezeout": {"tied": False}, "freezeout_cubed": {"tied": False}, "raptr_experts": {"experts": 12, "top_k": 2}}
 
 
 def plan_of(name: str) -> Plan:
