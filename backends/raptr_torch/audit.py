@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from raptr_dsl.axes import AXES
@@ -69,6 +69,17 @@ def stages(plan: Plan) -> Iterator[str]:
         parts += [f"freeze={', '.join(sorted(step.frozen))}"] if step.frozen else []
         parts += ["blocks are copied"] if plan.growth(number) else []
         yield f"stage {stage.name or number + 1}, steps {stage.start:,} to {stage.stop - 1:,}: {', '.join(parts)}"
+
+
+def summary(plan: Plan, next_step: int, found: Sequence[str], optimizers: Sequence[object]) -> str:
+    """What is attached to what, in a few lines.
+
+    Args:
+        found: what was found in the model, in lines.
+    """
+    names = ", ".join(type(optimizer).__qualname__ for optimizer in optimizers) or "none yet"
+    head = f"raptr: plan {plan.digest[:12]} of {plan.steps:,} steps, from step {next_step:,}"
+    return "\n".join([head, *(f"  {line}" for line in (*found, *stages(plan), f"optimizer: {names}"))])
 
 
 def _whole(axis: str, shape: ModelShape) -> int:

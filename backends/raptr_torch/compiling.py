@@ -16,6 +16,7 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
+from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan, Step
 from raptr_dsl.occupancy import alike_blocks
 from raptr_torch.stacks import unwrapped
@@ -59,6 +60,21 @@ class CompiledBlocks:
             block.__dict__.pop("_compiled_call_impl", None)
         for word, value in self._before.items():
             setattr(torch._dynamo.config, word, value)
+
+
+def require_uncompiled(compiled: CompiledBlocks | None, blocks: Sequence[nn.Module]) -> None:
+    """Refuses blocks that are compiled already, or that cannot be.
+
+    Raises:
+        RaptrError: `compile-blocks`.
+    """
+    if compiled is not None or not blocks:
+        raise fail(
+            "compile-blocks",
+            "the blocks are compiled already"
+            if compiled
+            else "the small transformer of raptr_torch counts within its blocks, and is not compiled",
+        )
 
 
 def kinds(blocks: Sequence[nn.Module]) -> int:

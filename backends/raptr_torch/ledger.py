@@ -112,6 +112,8 @@ class FlopLedger:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
+        if self.problem:  # also where the run was begun with a model that could be counted
+            return
         self.executed = state["flops"]
         if self.formula is None:
             return

@@ -7,7 +7,6 @@ order raises, because the silent alternative is training dense, or the wrong blo
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,17 +21,17 @@ from raptr_dsl.backend.checks import require_turn
 from raptr_dsl.diagnostics import fail
 from raptr_dsl.ir.plan import Plan, Step
 from raptr_torch import ranks
+from raptr_torch.account import StepAccount, logger
 from raptr_torch.agreement import TIMEOUT
-from raptr_torch.audit import Audit, active, planned_units, stages
-from raptr_torch.compiling import CompiledBlocks, warm_up
-from raptr_torch.growth import grow, require_one_optimizer
+from raptr_torch.audit import Audit, summary
+from raptr_torch.bindings import Bindings
+from raptr_torch.compiling import CompiledBlocks, require_uncompiled, warm_up
+from raptr_torch.growth import grow
 from raptr_torch.meter import Meter
-from raptr_torch.optim import OptimizerBinding
 from raptr_torch.sites import Sites
+from raptr_torch.structure import Structure
 from raptr_torch.training import Constants, is_partial
 from raptr_torch.watch import leave, watch
-
-logger = logging.getLogger("raptr_torch")
 
 
 class Runner:
@@ -48,15 +47,14 @@ class Runner:
         self._constants = Constants()
         self._grown = -1
         self.next_step = 0
-        self._bindings: list[OptimizerBinding] = []
-        self._is_open = self._is_complete = False
-        self._units: Counter[str] = Counter()
-        self._planned: Counter[str] = Counter()
-        self._last: tuple[Step, Mapping[str, int], int] | None = None
+        self._bindings = Bindings(plan, sites)
+        self._structure = Structure(sites.model, sites.stacked)
+        self._account = StepAccount(plan, sites)
+        self._is_open = False
         self._compiled: CompiledBlocks | None = None
         self._attached = True
         self._ranks: ranks.Ranks = ranks.Alone()
-        watch(self)
+        watch(self._bindings, self._structure)
         sites.refuse()
 
     @property
@@ -76,15 +74,12 @@ class Runner:
         stay as they are, to the bit.
 
         Raises:
-            RaptrError: it is bound already, or `idle` would not mean under it what the plan says.
+            RaptrError: it is bound already, `idle` would not mean under it what the plan says, or the blocks are not
+                those that the plan was attached to.
         """
         self._require_attached()
-        if any(binding.optimizer is optimizer for binding in self._bindings):
-            raise fail("optimizer-bound-twice", "this optimizer is bound to the plan already")
-        binding = OptimizerBinding(optimizer, self._sites.parts, self.plan)
-        self._bindings.append(binding)
-        self._is_complete = False
-        binding.start()
+        self._structure.require_unchanged(whole=True)
+        self._bindings.add(optimizer)
 
     def distribute(self, *, micro_batches: int | None = 1, timeout: timedelta = TIMEOUT) -> None:
         """Trains together with all processes of torch.distributed's default group; alone if there are none.
@@ -140,7 +135,7 @@ class Runner:
         """All micro-batches of optimizer step `index` run inside; the mask is fixed until it exits.
 
         Raises:
-            RaptrError: another step is due, one is still open, or no optimizer is bound.
+            RaptrError: another step is due, one is still open, no optimizer is bound, or blocks were changed.
         """
         self._require_turn(index)
         step = self.plan.step(index)
@@ -161,42 +156,28 @@ class Runner:
         """Trains everything on purpose, outside the plan: its steps are not counted."""
         self._require_attached()
         self._require_closed()
+        self._structure.require_unchanged()
         with self._running(None) as meter, self._ranks.together(None, meter):
             yield
 
     def executed(self) -> Executed:
         """What ran in the steps of the plan so far, counted where it ran."""
-        return Executed(units=dict(self._units), flops=self._sites.flops.executed)
+        return self._account.executed()
 
     def audit(self) -> Audit:
         """Unit forwards and FLOPs that were planned for the steps so far, beside those that ran in this process."""
-        axes = sorted(self._sites.axes)
-        planned, executed = ({axis: counts[axis] for axis in axes} for counts in (self._planned, self._units))
-        return Audit(planned, executed, self._sites.flops.audit(ranks.size()))
+        return self._account.audit()
 
     def metrics(self) -> dict[str, float]:
         """What ran in the last step, for a trainer's logger: stage, active blocks, and heads and hidden units a block.
 
         And its FLOPs in this process, where they are counted. Counted where it ran; empty before the first step.
         """
-        if self._last is None:
-            return {}
-        step, units, flops = self._last
-        counted = {f"raptr/active_{axis}": count for axis, count in active(units, self.plan.shape)}
-        counted |= {} if self._sites.flops.problem else {"raptr/flops": flops}
-        return {"raptr/step": step.index, "raptr/stage": step.stage, **counted}
+        return self._account.metrics()
 
     def summary(self) -> str:
         """What is attached to what, in a few lines, for the start of a log."""
-        optimizers = ", ".join(type(binding.optimizer).__qualname__ for binding in self._bindings) or "none yet"
-        return "\n".join(
-            [
-                f"raptr: plan {self.plan.digest[:12]} of {self.plan.steps:,} steps, from step {self.next_step:,}",
-                *(f"  {line}" for line in self._sites.describe()),
-                *(f"  {line}" for line in stages(self.plan)),
-                f"  optimizer: {optimizers}",
-            ]
-        )
+        return summary(self.plan, self.next_step, self._sites.describe(), list(self._bindings.optimizers))
 
     def compile(self, backend: str | Callable[..., Any] = "inductor", **options: Any) -> None:
         """Compiles the blocks, each for itself: one graph for all blocks and masks of one size of heads and width.
@@ -212,13 +193,7 @@ class Runner:
         """
         self._require_attached()
         self._require_closed()
-        if self._compiled is not None or not self._sites.blocks:
-            raise fail(
-                "compile-blocks",
-                "the blocks are compiled already"
-                if self._compiled
-                else "the small transformer of raptr_torch counts within its blocks, and is not compiled",
-            )
+        require_uncompiled(self._compiled, self._sites.blocks)
         self._compiled = CompiledBlocks(self._sites.blocks, self.plan, backend, options)
 
     @property
@@ -247,9 +222,8 @@ class Runner:
         self._require_attached()
         self._require_closed()
         self._attached = False
-        leave(self)
-        for binding in self._bindings:
-            binding.release()
+        leave(self._bindings)
+        self._bindings.release()
         self._ranks.release()
         if self._compiled is not None:
             self._compiled.release()
@@ -261,32 +235,23 @@ class Runner:
 
         Its keys are the same before the first step: torch.distributed.checkpoint loads those that it meets, no others.
         """
-        return {
-            "next_step": self.next_step,
-            "units": {axis: self._units[axis] for axis in sorted(self._sites.axes)},
-            "planned": {axis: self._planned[axis] for axis in sorted(self._sites.axes)},
-            **self._sites.flops.state(),
-            "grown": self._grown,
-        }
+        return {"next_step": self.next_step, **self._account.state(), "grown": self._grown}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores what `state_dict` returned."""
         self._require_closed()
         self._grown = state.get("grown", -1)
-        self._sites.flops.load(state)
+        self._account.load(state)
         self.next_step = state["next_step"]
-        self._units, self._planned = +Counter(state["units"]), +Counter(state["planned"])
 
     @contextmanager
     def _running(self, step: Step | None) -> Iterator[Meter]:
         self._is_open = True
-        for binding in self._bindings:
-            binding.expect(step)
+        self._bindings.expect(step)
         try:
             yield self._open(step)
         except BaseException:
-            for binding in self._bindings:
-                binding.expect_nothing()
+            self._bindings.expect_nothing()
             raise
         finally:
             self._is_open = False
@@ -305,75 +270,24 @@ class Runner:
         growth = self.plan.grows_at(index)
         if growth is None or self._grown == index:
             return
-        optimizers = {binding.optimizer: binding.tables for binding in self._bindings}
-        grow(growth, self._sites.stacked, self._sites.outputs, optimizers)
+        grow(growth, self._sites.stacked, self._sites.outputs, self._bindings.optimizers)
         self._grown = index
         self._sites.evaluate(self.plan.evaluated(index))
 
     def _commit(self, step: Step, meter: Meter) -> None:
         """Adds what one step ran."""
-        units = meter.per_step()
-        if self._last is None and logger.isEnabledFor(logging.INFO):
+        if self._account.is_empty and logger.isEnabledFor(logging.INFO):
             logger.info(self.summary())
-        units = {axis: units.get(axis, 0) for axis in sorted(self._sites.axes)}
-        self.next_step, self._last = step.index + 1, (step, units, self._count(step, meter))
-        self._units.update(units)
-        self._planned.update(planned_units(step, self.plan.shape, self._sites.axes))
-
-    def _count(self, step: Step, meter: Meter) -> int:
-        """Adds the FLOPs of one step, and says once when they cannot be counted any more."""
-        flops = self._sites.flops
-        was_counted = not flops.problem
-        executed = flops.add(step, meter)
-        if flops.problem and was_counted:
-            logger.warning("raptr: FLOPs are not counted, since step %d: %s", step.index, flops.problem)
-        return executed
-
-    def require_bound(self, optimizer: Optimizer) -> None:
-        """Refuses the step of an optimizer that holds parameters of the model and is not bound."""
-        if any(binding.optimizer is optimizer for binding in self._bindings):
-            return
-        parts = self._sites.parts
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                if parameter in parts:
-                    raise fail(
-                        "optimizer-unbound",
-                        f"{type(optimizer).__qualname__} steps {parts[parameter].name} of a model that obeys a plan, "
-                        "and is not bound to the plan",
-                        help="call runner.bind(optimizer) before training",
-                    )
+        self._account.add(step, meter)
+        self.next_step = step.index + 1
 
     def _require_turn(self, index: int) -> None:
         self._require_attached()
         self._require_closed()
-        if not self._bindings:
-            raise fail(
-                "optimizer-unbound",
-                "no optimizer is bound to the plan, so nothing would keep `idle`",
-                help="attach(model, plan, optimizer), or runner.bind(optimizer) once it exists",
-            )
+        self._bindings.require_any()
         require_turn(index, self.next_step, self.plan)
-        self._require_complete()
-
-    def _require_complete(self) -> None:
-        """Refuses to begin while no optimizer holds some trained parameter of the model."""
-        if self._is_complete:
-            return
-        held = {p for binding in self._bindings for group in binding.optimizer.param_groups for p in group["params"]}
-        missing = [part.name for p, part in self._sites.parts.items() if p.requires_grad and p not in held]
-        if missing:
-            raise fail(
-                "optimizer-incomplete",
-                f"no optimizer that is bound to the plan holds {missing[0]}"
-                + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-                help="bind every optimizer; parameters that are not to be trained: requires_grad_(False)",
-            )
-        rules = [stage.axes.get("depth") for stage in self.plan.stages]
-        growths = [rule.growth for rule in rules if rule and rule.growth]
-        optimizers = [binding.optimizer for binding in self._bindings]
-        require_one_optimizer(growths, self._sites.stacked, optimizers)
-        self._is_complete = True
+        self._structure.require_unchanged(whole=not self._bindings.is_complete)
+        self._bindings.require_complete()
 
     def _require_closed(self) -> None:
         if self._is_open:

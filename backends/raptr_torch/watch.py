@@ -1,4 +1,4 @@
-"""One hook on all optimizers of the process, that asks every living runner before a step.
+"""Hooks on all optimizers and modules of the process, that ask or tell what belongs to living runners.
 
 A hook for each runner would have to be removed when the runner is collected, which can happen while an optimizer goes
 through its hooks.
@@ -6,39 +6,66 @@ through its hooks.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
-from typing import Protocol
-from weakref import WeakSet
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet, ref
 
+from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.hooks import RemovableHandle
 
 
-class Watching(Protocol):
+class Bound(Protocol):
     """Whoever has a say in whether an optimizer may step."""
 
     def require_bound(self, optimizer: Optimizer) -> None: ...
 
 
-_WATCHING: WeakSet[Watching] = WeakSet()
+class Told(Protocol):
+    """Whoever is to know what becomes of some modules."""
+
+    modules: Collection[nn.Module]
+
+    def registered(self) -> None:
+        """Something is being made a part of one of them."""
+        ...
 
 
-def watch(runner: Watching) -> None:
-    """Asks the runner from now on, for as long as it lives."""
-    _hook()
-    _WATCHING.add(runner)
+_ASKED: WeakSet[Bound] = WeakSet()
+_TOLD: WeakKeyDictionary[nn.Module, ref[Told]] = WeakKeyDictionary()
 
 
-def leave(runner: Watching) -> None:
+def watch(bound: Bound, told: Told) -> None:
+    """Asks the one and tells the other from now on, for as long as they live."""
+    _hooks()
+    _ASKED.add(bound)
+    _TOLD.update(dict.fromkeys(told.modules, ref(told)))
+
+
+def leave(bound: Bound) -> None:
     """Asks it no longer."""
-    _WATCHING.discard(runner)
+    _ASKED.discard(bound)
 
 
 @cache
-def _hook() -> RemovableHandle:
+def _hooks() -> list[RemovableHandle]:
     def before(optimizer: Optimizer, *_: object) -> None:
-        for runner in list(_WATCHING):
-            runner.require_bound(optimizer)
+        for bound in list(_ASKED):
+            bound.require_bound(optimizer)
 
-    return register_optimizer_step_pre_hook(before)
+    def registered(module: nn.Module, *_: Any) -> None:
+        told = _TOLD[module]() if module in _TOLD else None
+        if told is not None:
+            told.registered()
+
+    return [
+        register_optimizer_step_pre_hook(before),
+        register_module_module_registration_hook(registered),
+        register_module_parameter_registration_hook(registered),
+    ]

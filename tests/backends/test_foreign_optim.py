@@ -74,7 +74,7 @@ class FewBits(Optimizer):
         self.table = torch.linspace(-1, 1, 255)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -120,3 +120,18 @@ def test_state_of_few_bits_begins_as_it_would_and_keeps_its_tables() -> None:
 def test_rows_that_share_a_block_of_few_bits_are_refused() -> None:
     with refused("optimizer-idle-rows", "FewBits"):
         setup(FewBits, [{"width": mask(BIG, "width", [1, 0, 1, 0])}], {"width": "skip"}, BIG)
+
+
+class Noting(torch.optim.SGD):
+    """Notes the norm of each row: no element's update depends on it, and it is not the row's alone to keep."""
+
+    @torch.no_grad()
+    def step(self, closure=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().step(closure)
+        for parameter in (p for group in self.param_groups for p in group["params"] if p.grad is not None):
+            self.state[parameter]["norms"] = parameter.grad.flatten(1).norm(dim=1) if parameter.dim() > 1 else None
+
+
+def test_rows_of_a_state_that_is_no_value_an_element_are_refused() -> None:
+    with refused("optimizer-idle-rows", "Noting"):
+        setup(lambda p: Noting(p, lr=0.1), [{"heads": THINNED["heads"]}], {"heads": "skip"})

@@ -270,8 +270,8 @@ def test_muon_trains_whole_blocks_under_skip() -> None:
     before = copy.deepcopy(model.blocks[1].state_dict())
     with runner.step(0):
         model(torch.randn(3, 32)).square().mean().backward()
-    for binding in runner._bindings:
-        binding.optimizer.step()
+    for optimizer in runner._bindings.optimizers:
+        optimizer.step()
     assert all(torch.equal(value, before[name]) for name, value in model.blocks[1].state_dict().items())
 
 
