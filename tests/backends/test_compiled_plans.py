@@ -6,7 +6,7 @@ import raptr_dsl as raptr
 from raptr_dsl.backend import Backend, TrainSettings
 from tests.backends.drawn import batch, planned
 
-MODEL = "model layers=4 heads=4 hidden=16 ffn=24 width_group=1 vocab=11 seq=6 batch=4; steps 12; seed 3;"
+MODEL = "model layers=4 heads=4 hidden=16 ffn=24 width_group=4 vocab=11 seq=6 batch=4; steps 6; seed 3;"
 SCHEDULES = {
     "depth": "stage depth=2/4 steps=50% scale=sqrt; stage steps=rest",
     "heads and width": "stage heads=1/2 width=1/3 steps=50% scale=sqrt_ratio idle=skip; stage steps=rest",

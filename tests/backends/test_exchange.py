@@ -54,17 +54,24 @@ def assert_same(one: TrainerState, other: TrainerState) -> None:
         np.testing.assert_array_equal(of.square, same.square, err_msg=name)
 
 
-@pytest.mark.parametrize(("source", "target"), [*permutations(("jax", "reference", "torch"), 2)])
+AROUND = [("jax", "reference"), ("reference", "torch"), ("torch", "jax")]
+"""Each backend gives once and takes once; what is given is the same to the bit whoever has it."""
+PAIRS = [
+    pytest.param(*pair, marks=[] if pair in AROUND else pytest.mark.slow)
+    for pair in permutations(("jax", "reference", "torch"), 2)
+]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_run_begun_on_one_backend_goes_on_on_another(source: str, target: str) -> None:
     plan = raptr.compile_text(SCHEDULE)
-    unbroken, first, second = (load_to_run(name).trainer(plan, FLOAT64) for name in (source, source, target))
-    expected = run(unbroken, plan, 0, 12)
+    first, second = (load_to_run(name).trainer(plan, FLOAT64) for name in (source, target))
     run(first, plan, 0, 5)
     state = first.export_state()
     second.import_state(state)
     assert_same(second.export_state(), state)
-    np.testing.assert_allclose(run(second, plan, 5, 12), expected[5:], rtol=1e-11)
-    assert second.executed() == unbroken.executed()
+    np.testing.assert_allclose(run(second, plan, 5, 12), run(first, plan, 5, 12), rtol=1e-11)
+    assert second.executed() == first.executed()
 
 
 def test_what_is_exported_is_complete_before_the_first_step_and_a_copy(backend: Backend) -> None:

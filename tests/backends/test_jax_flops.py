@@ -31,7 +31,7 @@ def flops_of_the_program(shape: ModelShape, masks: dict, **settings) -> int:
     return trainer.programs.traced(tokens_of(batch(shape)), trainer._masks(trainer.plan.step(0)), np.float32(0)).flops
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(st.data())
 def test_flops_of_the_program_equal_planned_flops(data: st.DataObject) -> None:
     shape = data.draw(shapes(experts=True))

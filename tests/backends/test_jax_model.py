@@ -63,7 +63,7 @@ def test_nothing_can_be_attached_to_a_function() -> None:
         BACKEND.attach(build(SMALL, 0), drawn_plan(SMALL, [{}]))
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(st.data())
 def test_loss_and_gradients_equal_the_reference(data: st.DataObject) -> None:
     shape = data.draw(shapes())

@@ -1,7 +1,5 @@
 """What is peculiar to the JAX trainer: one program a size of step, compiled ahead, and masks that cost no retrace."""
 
-import json
-import os
 import random
 import subprocess
 import sys
@@ -22,6 +20,8 @@ from raptr_jax import BACKEND
 from raptr_jax.optim import Parts
 from raptr_jax.train import JaxTrainer, adamw
 from tests.backends.drawn import SMALL, batch, drawn_plan, mask, refused
+from tests.distributed.jax_launch import on_processes
+from tests.distributed.outcome import values
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -132,38 +132,31 @@ def test_a_process_that_ends_does_not_wait_for_programs_that_nobody_will_run() -
     assert said.count("traced") < 25
 
 
-CACHED = """
-import json, jax
-import raptr_dsl as raptr
-from raptr_dsl.backend import TrainSettings
-from raptr_jax import BACKEND
-from tests.backends.drawn import batch
-found = {"hits": 0, "misses": 0}
-def listen(event, **_):
-    for word in found:
-        found[word] += event == f"/jax/compilation_cache/cache_{word}"
-plan = raptr.compile_text(SCHEDULE)
-trainer = BACKEND.trainer(plan, TrainSettings())
-jax.monitoring.register_event_listener(listen)
-trainer.step(0, batch(plan.shape))
-trainer.programs.wait()
-print(json.dumps(found))
-"""
+def cached(folder: Path) -> dict[str, int]:
+    """What the persistent cache was asked in a run of two programs."""
+    plan = raptr.compile_text("model layers=2 heads=1 hidden=2 ffn=2 vocab=3 seq=2 batch=1; steps 2; " + TWO)
+    found = {"hits": 0, "misses": 0}
+
+    def listen(event: str, **_: object) -> None:
+        for word in found:
+            found[word] += event == f"/jax/compilation_cache/cache_{word}"
+
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    trainer = trainer_of(plan)
+    jax.monitoring.register_event_listener(listen)
+    trainer.step(0, batch(plan.shape))
+    trainer.programs.wait()
+    return found
+
+
+TWO = "allow partial; stage depth=1/2 steps=1; stage steps=rest"
 
 
 def test_the_persistent_compilation_cache_is_honoured(tmp_path: Path) -> None:
-    environment = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    code = f"SCHEDULE = {SCHEDULE!r}\n{CACHED}"
-    root = Path(__file__).resolve().parents[2]
-    counts = [
-        json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=root, env=os.environ | environment))
-        for _ in range(2)
-    ]
-    assert counts == [{"hits": 0, "misses": 3}, {"hits": 3, "misses": 0}]
+    counts = [values(on_processes(cached, tmp_path))[0] for _ in range(2)]
+    assert counts == [{"hits": 0, "misses": 2}, {"hits": 2, "misses": 0}]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])

@@ -70,33 +70,34 @@ def test_evaluation_weighs_every_target_alike(backend: Backend) -> None:
 
 def test_micro_batches_do_not_change_the_mean(backend: Backend) -> None:
     one, four = (
-        backend.trainer(drawn_plan(SMALL, MIXED[2:] * 2), FLOAT64.model_copy(update={"micro_batches": count}))
+        backend.trainer(drawn_plan(SMALL, MIXED[2:4] * 2), FLOAT64.model_copy(update={"micro_batches": count}))
         for count in (1, 4)
     )
-    np.testing.assert_allclose(losses(one, range(6)), losses(four, range(6)), rtol=1e-12)
+    np.testing.assert_allclose(losses(one, range(4)), losses(four, range(4)), rtol=1e-12)
     assert one.executed() == four.executed()
 
 
 @pytest.mark.parametrize("idle", ["zero", "skip"])
 def test_a_resumed_run_equals_an_unbroken_one_to_the_bit(backend: Backend, idle: str, tmp_path: Path) -> None:
-    plan = drawn_plan(SMALL, MIXED * 2, dict.fromkeys(PARTS, idle))
+    kinds = MIXED[::2] if backend.name == "jax" else MIXED  # a program each, in each of three trainers
+    plan = drawn_plan(SMALL, kinds * 2, dict.fromkeys(PARTS, idle))
     unbroken, first, second = (backend.trainer(plan, FLOAT64) for _ in range(3))
-    expected = losses(unbroken, range(10))
-    seen = losses(first, range(4))
+    expected = losses(unbroken, range(plan.steps))
+    seen = losses(first, range(2))
     first.save(tmp_path)
     second.load(tmp_path)
-    assert seen + losses(second, range(4, 10)) == expected
+    assert seen + losses(second, range(2, plan.steps)) == expected
     assert second.executed() == unbroken.executed()
     held_out = [batch(SMALL, 99)]
     assert second.evaluate(held_out) == unbroken.evaluate(held_out)
 
 
 def test_a_checkpoint_from_before_the_first_step_is_complete(backend: Backend, tmp_path: Path) -> None:
-    plan = drawn_plan(SMALL, MIXED, dict.fromkeys(PARTS, "skip"))
+    plan = drawn_plan(SMALL, MIXED[1:2] * 3, dict.fromkeys(PARTS, "skip"))
     first, second = (backend.trainer(plan, FLOAT64) for _ in range(2))
     first.save(tmp_path)
     second.load(tmp_path)
-    assert losses(second, range(5)) == losses(first, range(5))
+    assert losses(second, range(3)) == losses(first, range(3))
 
 
 def test_damaged_and_foreign_checkpoints_are_refused_and_change_nothing(backend: Backend, tmp_path: Path) -> None:
