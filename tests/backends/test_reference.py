@@ -16,7 +16,7 @@ from tests.backends.drawn import SMALL, batch, drawn_plan, masks_of, random_valu
 STEP = 1e-5
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.data())
 def test_gradients_equal_finite_differences(data: st.DataObject) -> None:
     shape = data.draw(shapes(experts=True))

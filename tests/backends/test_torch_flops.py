@@ -30,7 +30,7 @@ def flops_seen_by_torch(trainer: Trainer, shape: ModelShape) -> int:
     return counter.get_total_flops()
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.data())
 def test_executed_flops_equal_planned_flops_and_torchs_own_count(data: st.DataObject) -> None:
     shape = data.draw(shapes(experts=True))
@@ -42,7 +42,7 @@ def test_executed_flops_equal_planned_flops_and_torchs_own_count(data: st.DataOb
     assert trainer.executed().flops == flops
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(plans(steps=1, experts=True), st.sampled_from([1, 2]))
 def test_backward_is_saved_where_nothing_trains_and_data_are_really_cut(plan: Plan, micro_batches: int) -> None:
     trainer, account = BACKEND.trainer(plan, TrainSettings(micro_batches=micro_batches)), Account(plan)

@@ -7,27 +7,29 @@ A fenced block is told apart by its language, and by a comment on the line above
                  <!-- fragment -->    it is not whole: nothing is compiled
                  <!-- file: NAME -->  it is written to that file for the commands below; `file` may stand beside `error`
     ```python    runs; a ```text block below it under <!-- output --> is what it prints
-    ```console   a line `$ COMMAND` is run by a shell, what follows is what it prints; a line of `...` stands for any
+    ```console   a line `$ COMMAND` is run as by a shell, what follows is what it prints; a line of `...` stands for any
                  lines, `...` within a line for anything
                  <!-- varies -->      numbers and hexadecimal digests stand for any others: losses, seconds
 
 The blocks of a page run in order, in one folder that holds the repository's `schedules` and nothing else.
 """
 
-import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from raptr_dsl.api import Options, check_text
+from raptr_dsl.cli import main
 from raptr_dsl.render import render
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +38,7 @@ FENCE = re.compile(
     r"^(?:<!-- (?P<words>[^\n]*?) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 NUMBER = re.compile(r"\b(?:[0-9a-f]{64}|[0-9][0-9,]*(?:\.[0-9]+)?)\b")
+ONE_RAPTR = re.compile(r"raptr [^|<>&;`*?$\\]*")
 LIMITS = Options(model="bert-base", steps=1200)
 
 
@@ -101,7 +104,7 @@ def compile_schedule(block: Block) -> None:
 
 def run_python(block: Block) -> str:
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    with redirect_stdout(printed):
         exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
     return printed.getvalue()
 
@@ -113,20 +116,36 @@ def run_commands(block: Block, folder: Path) -> None:
     surroundings = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "FORCE_COLOR")}
     surroundings |= {"PATH": tools, "XDG_CACHE_HOME": str(folder / "cache")}
     for command, shown in commands:
-        ran = subprocess.run(
-            command,
-            shell=True,
-            cwd=folder,
-            env=surroundings,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
+        is_here = ONE_RAPTR.fullmatch(command)
+        said = run_here(command, folder) if is_here else run_by_shell(command, folder, surroundings)
         # What ends in blanks reads the same; what a page shows has none.
-        printed = "\n".join(line.rstrip() for line in ran.stdout.splitlines())
+        printed = "\n".join(line.rstrip() for line in said.splitlines())
         assert expected(shown, "varies" in block.words).fullmatch(printed + "\n"), (
             f"{block}: {command}\nshown\n{shown}\nprinted\n{printed}"
         )
+
+
+def run_by_shell(command: str, folder: Path, surroundings: dict[str, str]) -> str:
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=surroundings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    ).stdout
+
+
+def run_here(command: str, folder: Path) -> str:
+    """As the shell would, without the seconds in which a new process imports what this one has."""
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(said), redirect_stderr(said):
+        patch.setenv("COLUMNS", "80")
+        patch.delenv("FORCE_COLOR", raising=False)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        main(shlex.split(command)[1:])
+    return said.buffer.getvalue().decode()
 
 
 def expected(shown: str, varies: bool) -> re.Pattern[str]:

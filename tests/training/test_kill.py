@@ -23,7 +23,7 @@ stage drawn depth=3/4 width=draw(1/4, 2/4) depth.sample=bernoulli idle=skip step
 stage full steps=20%
 """
 MODEL = "layers = 4\nheads = 2\nhidden = 16\nffn = 32\nwidth_group = 8\nvocab = 258\nseq = 16\nbatch = 2\n"
-STEPS = 150
+STEPS = 90
 BACKENDS = ["torch", pytest.param("jax", marks=pytest.mark.slow)]
 
 
@@ -107,10 +107,10 @@ def assert_same(killed: Path, whole: Path) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_two_kills_change_nothing(folder: Path, backend: str) -> None:
-    killed = train_killing(folder, f"{backend}-twice", backend, 2, random.Random(1))
-    assert killed >= 1
-    assert_same(folder / f"{backend}-twice", never_killed(folder, backend))
+def test_a_kill_changes_nothing(folder: Path, backend: str) -> None:
+    killed = train_killing(folder, f"{backend}-once", backend, 1, random.Random(1))
+    assert killed == 1
+    assert_same(folder / f"{backend}-once", never_killed(folder, backend))
 
 
 @pytest.mark.slow
