@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from raptr_dsl.backend.network import GELU
+from raptr_jax.activation import activation
 
 TILES_EACH = 4
 """Tiles that an expert fills where tokens fall evenly: more are fewer rows of zeros, and more copies of weights."""
@@ -90,11 +90,7 @@ def _tiles(weights: Weights, x: Array, source: Array, which: Array, size: int) -
     def into(weight: Array, bias: Array) -> Array:
         return jnp.einsum("tsd,tfd->tsf", rows, weight) + bias[:, None]
 
-    inner = into(up, up_bias)
-    if gate is None:
-        inner = jax.nn.gelu(inner, approximate=GELU == "tanh")
-    else:
-        inner = jax.nn.silu(into(gate, gate_bias)) * inner
+    inner = activation(into(up, up_bias), None if gate is None else into(gate, gate_bias))
     return jnp.einsum("tsf,tfd->tsd", inner, down).reshape(-1, x.shape[1])
 
 

@@ -17,8 +17,9 @@ from flax import nnx
 from jax import Array
 from numpy.typing import NDArray
 
-from raptr_dsl.backend.network import GELU, NORM_EPS, ffn_units, initial_values, parameters
+from raptr_dsl.backend.network import NORM_EPS, ffn_units, initial_values, parameters
 from raptr_dsl.ir.model import ModelShape
+from raptr_jax.activation import activation
 from raptr_jax.apply import PER_BLOCK, Masks, Rows
 from raptr_jax.experts import Weights, mixture
 from raptr_jax.mesh import by_batch, regathering, replicate
@@ -102,9 +103,7 @@ class FeedForward(nnx.Module):
     def __call__(self, x: Array, rows: Rows | None) -> Array:
         """[batch, seq, hidden] → [batch, seq, hidden]."""
         up = self.up(x, rows)
-        if self.gate is None:
-            return self.down(jax.nn.gelu(up, approximate=GELU == "tanh"), rows)
-        return self.down(jax.nn.silu(self.gate(x, rows)) * up, rows)
+        return self.down(activation(up, None if self.gate is None else self.gate(x, rows)), rows)
 
 
 class Experts(nnx.Module):
