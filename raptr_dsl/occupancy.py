@@ -160,6 +160,8 @@ class Alike:
 def alike_blocks(stage: BoundStage, layers: int) -> tuple[Alike, ...]:
     """All blocks of a stack, those together that are thinned alike; first those in which nothing is spared."""
     spared = {name: frozenset(rule.full) for name, rule in stage.axes.items() if rule.full}
+    if not spared:
+        return (Alike(frozenset(), tuple(range(layers))),)
     groups: dict[frozenset[str], list[int]] = {frozenset(): []}
     for block in range(layers):
         full = frozenset(name for name, blocks in spared.items() if block in blocks)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from math import lcm, prod
+from operator import mul
 
 from raptr_dsl.axes import AXES, BLOCKS, HEAD
 from raptr_dsl.flops.accounting import MATMUL, Accounting, times, whole
@@ -213,7 +214,7 @@ class _Spent:
         self._case: Case = case
         self._units = {name: AXES[name].space(shape).units for name in stage.axes}
         # In integers over one denominator for each axis: stages along a curve have thousands of sizes.
-        self._sizes: dict[tuple[str, int], _Sizes] = {}
+        self._sizes: dict[tuple[str, int], tuple[Sequence[int], int]] = {}
 
     def of(
         self, kinds: Collection[Powers], groups: Sequence[tuple[frozenset[str], Sequence[Exact]]]
@@ -225,37 +226,33 @@ class _Spent:
         """
         loads: dict[Powers, Exact] = dict.fromkeys(kinds, Fraction(0))
         for full, counts in groups:
-            denominator = lcm(*(count.denominator for count in counts))
-            steps = [
-                part.steps * count.numerator * (denominator // count.denominator)
-                for part, count in zip(self._parts, counts, strict=True)
-            ]
+            running, denominator = _over_one(counts)
+            steps = list(map(mul, (part.steps for part in self._parts), running))
             for powers in kinds:
-                thinned = [power for power in powers if power[0] != BLOCKS.name and power[0] not in full]
-                active = sum(
-                    spent * prod(self._of_axis(*power).numerators[part.axes[power[0]]] for power in thinned)
-                    for part, spent in zip(self._parts, steps, strict=True)
-                )
-                whole = prod(self._of_axis(*power).denominator * self._units[power[0]] ** power[1] for power in thinned)
-                loads[powers] += Fraction(active, whole * denominator * self._layers)
+                active, whole = steps, denominator * self._layers
+                for name, power in powers:
+                    if name != BLOCKS.name and name not in full:
+                        numerators, scale = self._of_axis(name, power)
+                        active, whole = map(mul, active, numerators), whole * scale
+                loads[powers] += Fraction(sum(active), whole)
         return loads
 
-    def _of_axis(self, name: str, power: int) -> "_Sizes":
+    def _of_axis(self, name: str, power: int) -> tuple[Sequence[int], int]:
+        """The active units of an axis to a power, in each part of the stage, over what they are at full size."""
         if (name, power) not in self._sizes:
-            self._sizes[name, power] = _Sizes(self._parts, name, power, self._case)
+            taken = [part.axes[name] for part in self._parts]
+            sizes = {
+                one: one.most**power if self._case == "worst" else one.moment(power) for one in dict.fromkeys(taken)
+            }
+            numerators, denominator = _over_one([sizes[one] for one in taken])
+            self._sizes[name, power] = numerators, denominator * self._units[name] ** power
         return self._sizes[name, power]
 
 
-class _Sizes:
-    """The active units of an axis, to a power, in each part of a stage: integers over a common denominator."""
-
-    def __init__(self, parts: Sequence[Segment], axis: str, power: int, case: Case) -> None:
-        taken = dict.fromkeys(segment.axes[axis] for segment in parts)
-        sizes = [one.most**power if case == "worst" else one.moment(power) for one in taken]
-        self.denominator = lcm(*(size.denominator for size in sizes))
-        self.numerators = {
-            one: size.numerator * (self.denominator // size.denominator) for one, size in zip(taken, sizes, strict=True)
-        }
+def _over_one(numbers: Sequence[Exact]) -> tuple[Sequence[int], int]:
+    """Numbers as integers over a common denominator."""
+    denominator = lcm(*{number.denominator for number in numbers})
+    return [number.numerator * (denominator // number.denominator) for number in numbers], denominator
 
 
 @lru_cache(maxsize=64)
