@@ -2,7 +2,10 @@
 
 from fractions import Fraction
 
+import pytest
+
 from raptr_dsl.api import check_text
+from raptr_dsl.compiler import statements
 from raptr_dsl.compiler.lower import lower
 from raptr_dsl.diagnostics import Diagnostics
 from raptr_dsl.ir.schedule import Amount, Duration, Exactly
@@ -197,8 +200,9 @@ def test_a_file_is_read_once_however_often_it_is_imported() -> None:
     assert sorted(loads) == ["a.raptr", "c.raptr"]
 
 
-def test_ramps_do_not_explode() -> None:
-    text = "ramp stages=20000 depth=1/12..11/12 steps=1/1000\n" * 60 + "stage steps=rest"
+def test_ramps_do_not_explode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statements, "MAX_STATEMENTS", 10_000)
+    text = "ramp stages=2000 depth=1/12..11/12 steps=1/1000\n" * 3000 + "stage steps=rest"
     assert codes_of(text) == ["limit-stages"]
 
 

@@ -3,9 +3,11 @@
 from fractions import Fraction
 from itertools import product
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raptr_dsl.compiler.solving import linear
 from raptr_dsl.compiler.solving.linear import Line, best_vertices, line_through
 
 F = Fraction
@@ -27,7 +29,8 @@ def test_equations_that_contradict_and_that_repeat_each_other() -> None:
     assert best_vertices(objective, [x_is(1), twice], BOX) == [(1, 3)]
 
 
-def test_more_vertices_than_anybody_would_look_at() -> None:
+def test_more_vertices_than_anybody_would_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "MAX_VERTICES", 200)
     many = [Line(F(i), tuple(F(i % (j + 2)) for j in range(8))) for i in range(1, 30)]
     assert best_vertices(many[0], [], many) is None
 
