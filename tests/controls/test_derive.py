@@ -39,8 +39,8 @@ def plans_with_accounts(draw: st.DrawFn) -> tuple[Plan, Accounting]:
 
 
 def spelled(axis: str, rule: BoundRule) -> BoundRule:
-    """What the language can say: only blocks have a trained factor (rule 31)."""
-    is_odd = SCALES[rule.scale].learned and not AXES[axis].units_are_blocks
+    """What the language can say: only blocks have a trained factor (rule 31), and experts none."""
+    is_odd = "scale" in AXES[axis].lacks or (SCALES[rule.scale].learned and not AXES[axis].units_are_blocks)
     return rule.model_copy(update={"scale": "none"}) if is_odd else rule
 
 

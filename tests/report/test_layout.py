@@ -7,7 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import raptr_dsl
-from raptr_dsl.report.layout import ASCII, BLOCKS, columns, glyphs_for, mean_units, thinned_axes, units_text
+from raptr_dsl.report.layout import (
+    ASCII,
+    BLOCKS,
+    chart_title,
+    columns,
+    glyphs_for,
+    mean_units,
+    shown_block,
+    thinned_axes,
+    units_text,
+)
 from tests.report.conftest import plans
 
 
@@ -52,6 +62,18 @@ def test_the_mean_of_what_is_random() -> None:
     assert [mean_units(plan, "depth", column) for column in columns(plan, 4)] == [3, 3, 7, 7]
     assert mean_units(plan, "heads", columns(plan, 4)[0]) == 12
     assert thinned_axes(plan) == ["depth"]
+
+
+def test_blocks_that_are_full_are_named_and_another_is_shown() -> None:
+    model = "model layers=4 heads=2 hidden=8 ffn=64 vocab=5 seq=4\nsteps 9\nallow partial\n"
+    text = model + "stage heads=1/2 full=[first, 2] steps=100%"
+    plan = raptr_dsl.compile_text(text)
+    assert chart_title(plan, "heads") == "heads: heads that run, of 2; all in blocks 0, 2"
+    assert (shown_block(plan, "heads", None), shown_block(plan, "heads", 2), shown_block(plan, "depth", None)) == (
+        1,
+        2,
+        0,
+    )
 
 
 def test_units_in_words() -> None:

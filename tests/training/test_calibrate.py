@@ -118,11 +118,19 @@ def test_sizes_are_few_whole_and_end_with_the_full_network(plan: Plan) -> None:
     module.measuring_plan(plan, sizes, 2)  # which checks that every rule can be drawn from
 
 
-def test_of_many_sizes_some_are_measured_and_the_rest_lies_between() -> None:
-    plan = compile_text(HEAD.replace("layers=4", "layers=64") + "stage depth=1/64..64/64 steps=100%")
+@pytest.mark.parametrize(
+    ("stage", "smallest"),
+    [
+        ("stage depth=1/64..64/64 steps=100%", {"depth": 1}),
+        # Blocks that are full cost more than any that were measured at these sizes.
+        ("keep depth=[3]; stage depth=1/64..64/64 heads=1/2 heads.full=[3] steps=100%", {"depth": 1, "heads": 1}),
+    ],
+)
+def test_of_many_sizes_some_are_measured_and_the_rest_lies_between(stage: str, smallest: dict[str, int]) -> None:
+    plan = compile_text(HEAD.replace("layers=4", "layers=64") + stage)
     sizes = sizes_of(plan)
     assert len(sizes) == module.MOST_SIZES
-    assert sizes[0].active == {"depth": 1} and sizes[-1].active == {}
+    assert sizes[0].active == smallest and sizes[-1].active == {}
     times = tuple(SizeTime(active=size.active, flops=size.flops, seconds=size.flops * 1e-6) for size in sizes)
     shape = plan.shape
     found = Calibration(backend="b", dtype="float32", micro_batches=1, rounds=1, shape=shape, sizes=times)
