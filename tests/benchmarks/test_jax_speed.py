@@ -20,6 +20,7 @@ from raptr_dsl.backend import Batch, TrainSettings
 from raptr_dsl.ir.plan import AxisMask
 from raptr_jax import BACKEND
 from raptr_jax import model as jax_model
+from raptr_jax.apply import PER_BLOCK
 from raptr_jax.meter import Work
 from raptr_jax.stepping import tokens_of
 from raptr_jax.train import JaxTrainer
@@ -49,14 +50,15 @@ class Peer:
     def __init__(self, kind: str, k: int) -> None:
         def scan_blocks(block: Any, stacked: Any, x: Any, mask: Any, *, has_aux: bool) -> Any:
             on = (jnp.arange(LAYERS) < k) & (x.ravel()[0] < jnp.inf)  # no constant for the compiler to fold
-            nothing = jnp.zeros(4, jnp.int32)
+            nothing = jnp.zeros(2 + len(PER_BLOCK), jnp.int32)
+            everything = [None] * (len(PER_BLOCK) + 1)
 
             def body(y: Any, here: Any) -> Any:
                 parameters, runs = here
                 if kind == "multiply":
-                    after, counts = block(parameters, y, None, None, None)
+                    after, counts = block(parameters, y, *everything)
                     return y + runs.astype(y.dtype) * (after - y), counts
-                return jax.lax.cond(runs, lambda: block(parameters, y, None, None, None), lambda: (y, nothing))
+                return jax.lax.cond(runs, lambda: block(parameters, y, *everything), lambda: (y, nothing))
 
             if kind != "cond, unrolled":
                 return jax.lax.scan(body, x, (stacked, on))
