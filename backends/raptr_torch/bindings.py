@@ -85,7 +85,7 @@ class Bindings:
                 "optimizer-incomplete",
                 f"no optimizer that is bound to the plan holds {missing[0]}"
                 + (f" and {len(missing) - 1} more" if len(missing) > 1 else ""),
-                help="bind every optimizer; parameters that are not to be trained: requires_grad_(False)",
+                help="bind every optimizer; freeze parameters that are not to be trained before attaching",
             )
         rules = [stage.axes.get("depth") for stage in self._plan.stages]
         growths = [rule.growth for rule in rules if rule and rule.growth]

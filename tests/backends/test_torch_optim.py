@@ -264,9 +264,10 @@ def test_an_update_that_raised_leaves_no_traces() -> None:
 
 
 def test_frozen_parameters_are_left_alone() -> None:
-    model, optimizer, runner = setup(ELEMENTWISE["AdamW fused"], [THINNED] * 2, {})
-    frozen = model.blocks[1].ffn.up.weight
-    frozen.requires_grad_(False)
+    model = build(SMALL, 0)
+    frozen = model.blocks[1].ffn.up.weight.requires_grad_(False)
+    optimizer = ELEMENTWISE["AdamW fused"](model.parameters())
+    runner = attach(model, drawn_plan(SMALL, [THINNED] * 2), optimizer)
     before = frozen.detach().clone()
     for index in range(2):
         train(model, optimizer, runner, index)
