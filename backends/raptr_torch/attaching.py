@@ -29,9 +29,10 @@ from raptr_torch.looking import (
     require_untied,
 )
 from raptr_torch.outside import outside_parts
-from raptr_torch.proof import Call, capture, example_of, prove
+from raptr_torch.proof import Call, capture, example_of, mapped, prove
 from raptr_torch.slicing import is_linear
 from raptr_torch.stacks import Stack, find_stacks, unwrapped
+from raptr_torch.storageless import copy_without_storage, is_sharded, plain, runs_whole, tracing, without_storage
 from raptr_torch.units import AxisLinears, submodule
 
 
@@ -63,7 +64,7 @@ def sites_of(
         flops = FlopLedger(problem=trial.missing)
     else:
         is_frozen = not all(parameter.requires_grad for parameter in model.parameters())
-        flops = ledger_of(plan, found, units, trial.calls, trial.linears, is_frozen)
+        flops = ledger_of(plan, trial.stacks or found, units, trial.calls, trial.linears, is_frozen)
     return ModuleSites(model, found, units, outside, outputs, flops)
 
 
@@ -73,12 +74,14 @@ class _Trial:
 
     Attributes:
         calls: of the first and last block of each stack, by path. linears: those outside the blocks, in order.
+        stacks: of a copy, where that was tried.
         missing: why nothing was tried; "" where it was.
     """
 
     example: Any = None
     calls: Mapping[str, Call] = field(default_factory=dict)
     linears: Sequence[LinearForward] = ()
+    stacks: Sequence[Stack] = ()
     missing: str = ""
 
 
@@ -189,8 +192,8 @@ def _tried(
                 "embeddings and head of a model that is sharded, or on the meta device, cannot be told apart",
                 help="leave freeze= out of the schedule, and freeze on purpose: parameter.requires_grad_(False)",
             )
-        return _Trial(missing="its parameters are sharded, quantised or on the meta device, so no batch can be tried")
-    tried = {path: block for stack in stacks for path, block in (stack.blocks[0], stack.blocks[-1])}
+        return _tried_on_meta(model, stacks, example)
+    tried = _ends(stacks)
     with listening(outside_linears(model, stacks)) as linears:
         calls = capture(model, tried, example)
     _require_no_cache(model, calls)
@@ -200,6 +203,28 @@ def _tried(
             block = unwrapped(wrapped)
             prove(path, block, calls[path], axis, _layout(axis, path, block, layout), sites[numbers[path]].units)
     return _Trial(example, calls, linears)
+
+
+def _tried_on_meta(model: nn.Module, stacks: Sequence[Stack], example: Any) -> _Trial:
+    """Runs a tiny batch through a copy without storage: a sharded model gathers nothing before it is trained."""
+    if any(not is_sharded(p) and type(p) is not nn.Parameter for p in model.parameters()):
+        return _Trial(missing="its parameters are quantised, so that shapes do not say what is computed")
+    if not runs_whole(model):
+        return _Trial(missing="its parameters are sharded by others than FSDP2, or over ranks of several dimensions")
+    try:
+        copy, _ = copy_without_storage(model)
+        copied = [Stack(s.path, tuple((path, copy.get_submodule(path)) for path, _ in s.blocks)) for s in stacks]
+        with listening(outside_linears(copy, copied)) as linears, tracing():
+            calls = capture(copy, _ends(copied), mapped(example, without_storage))
+        calls = {path: Call(*mapped((call.args, call.kwargs), plain)) for path, call in calls.items()}
+    except Exception as error:  # whatever a foreign forward may raise where tensors have no values
+        return _Trial(missing=f"without its parameters it cannot be tried: {error}")
+    return _Trial(example, calls, linears, copied)
+
+
+def _ends(stacks: Sequence[Stack]) -> dict[str, nn.Module]:
+    """The first and last block of each stack."""
+    return {path: block for stack in stacks for path, block in (stack.blocks[0], stack.blocks[-1])}
 
 
 def _require_no_cache(model: nn.Module, calls: Mapping[str, Call]) -> None:

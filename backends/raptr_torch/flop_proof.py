@@ -7,10 +7,7 @@ be proven is not counted, and refuses nothing: the plan is obeyed all the same.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +21,8 @@ from raptr_torch.proof import Call, mapped
 from raptr_torch.seeing import Inputs
 from raptr_torch.slicing import Selection
 from raptr_torch.stacks import Stack, unwrapped
+from raptr_torch.storageless import copy_without_storage, without_storage
 from raptr_torch.units import AxisLinears, install
-
-_COUNTED_ATTENTION = ("eager", "sdpa")
-"""Those of transformers that are made of matmuls; fused kernels compute the same, and torch counts none of them."""
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 _FIRST_OF_FROZEN = Gradients(weights=True, input=False)
 """The first block under frozen embeddings."""
@@ -128,7 +121,7 @@ class _Trial:
 
     def __init__(self, formula: Formula, stack: int, path: str, block: nn.Module, call: Call) -> None:
         self._formula, self._stack, self._path, self._block = formula, stack, path, block
-        self._args, self._kwargs = (mapped(given, _without_storage) for given in (call.args, call.kwargs))
+        self._args, self._kwargs = (mapped(given, without_storage) for given in (call.args, call.kwargs))
         self._inputs = Inputs(block)
         self._seen = self._inputs.seen(call.args, call.kwargs)
         self._everything = dict(formula.units)
@@ -168,7 +161,7 @@ class _Trial:
             raise Unproven(f"{self._path} cannot be tried on meta: {type(error).__name__}: {error}") from error
 
     def _count(self, gradients: Gradients, site: AxisLinears | None, on: Sequence[int]) -> int:
-        block, site = _copy_without_storage(self._block, site)
+        block, site = copy_without_storage(self._block, site)
         for parameter in block.parameters():
             parameter.requires_grad_(bool(gradients.weights) and parameter.is_floating_point())
         args, kwargs = (mapped(given, Tensor.detach) for given in (self._args, self._kwargs))
@@ -184,25 +177,3 @@ class _Trial:
             if output.requires_grad:
                 output.sum().backward()
         return counter.get_total_flops()
-
-
-def _copy_without_storage(block: nn.Module, site: AxisLinears | None) -> tuple[nn.Module, AxisLinears | None]:
-    """A copy in evaluation (nothing is dropped or recomputed), on `meta`, that nobody listens to."""
-    memo: dict[int, Any] = {}
-    for module in block.modules():
-        tensors = (*module._parameters.values(), *module._buffers.values(), *module.__dict__.values())
-        memo |= {id(tensor): _without_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)}
-        memo |= {id(module.__dict__[hooks]): OrderedDict() for hooks in _HOOKS}
-    copy, site = deepcopy((block, site), memo)
-    for module in copy.modules():
-        config: Any = getattr(module, "config", None)
-        if getattr(config, "_attn_implementation", None) not in (None, *_COUNTED_ATTENTION):
-            config._attn_implementation = "sdpa"
-        if getattr(config, "_experts_implementation", None) is not None:  # the others need to know who is routed where
-            config._experts_implementation = "batched_mm"
-    return copy.eval(), site
-
-
-def _without_storage(tensor: Tensor) -> Tensor:
-    empty = tensor.detach().to("meta")
-    return nn.Parameter(empty, requires_grad=False) if isinstance(tensor, nn.Parameter) else empty

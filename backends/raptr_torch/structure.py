@@ -15,6 +15,7 @@ from torch import nn
 
 from raptr_dsl.diagnostics import fail
 from raptr_torch.stacks import WRAPPERS
+from raptr_torch.storageless import is_sharded
 
 MODULES_A_STEP = 32
 """Looked at in every step; the blocks of small models are seen in full, others in turn."""
@@ -61,7 +62,7 @@ class _Part:
     def _is_sharding(self, name: str, now: nn.Parameter | None, then: nn.Parameter | None) -> bool:
         if now is None or then is None or now.shape != then.shape:
             return False
-        if not (_is_sharded(now) or _is_sharded(then) or then.is_meta):
+        if not (is_sharded(now) or is_sharded(then) or then.is_meta):
             return False
         self.parameters[name] = now
         return True
@@ -131,10 +132,6 @@ def _holds(now: nn.Module | None, then: nn.Module | None) -> bool:
         return True
     inner = (getattr(now, word, None) for word in WRAPPERS)
     return any(isinstance(module, nn.Module) and _holds(module, then) for module in inner)
-
-
-def _is_sharded(parameter: nn.Parameter) -> bool:
-    return hasattr(parameter, "placements")
 
 
 def _require(part: _Part, difference: str) -> None:
